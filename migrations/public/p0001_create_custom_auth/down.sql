@@ -1,0 +1,2 @@
+DROP TABLE custom_auth_tenant;
+DROP TABLE custom_auth_user;

@@ -1,0 +1,3 @@
+DROP TABLE users_userprofile;
+DROP TABLE business_business_details;
+DROP TABLE business_business;

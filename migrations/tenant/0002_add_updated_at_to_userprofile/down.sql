@@ -1,0 +1,1 @@
+ALTER TABLE users_userprofile DROP COLUMN updated_at;

@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Health, output, progress::Progress, render, select::Selection};
+use crate::{Config, Fleet, migrate::Run, pg};
+
+/// Apply what is pending: to `public`, and then to every tenant, active or suspended
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// How many tenants to migrate at a time, each on a connection of its own [default: twice the cores, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Seconds that a statement may wait for a lock before its tenant counts as failed [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
+    lock_timeout: Option<u32>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+impl Args {
+    pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+        let mut pattern = None;
+        let directory = self.selection.directory(fleet.directory, &mut pattern);
+        let fleet = Fleet { directory, ..fleet };
+        let progress = Progress::new();
+        let lock_timeout = self.lock_timeout.map_or(config.lock_timeout, |seconds| Duration::from_secs(seconds.into()));
+        let mut run = Run::new(fleet.migrations).lock_timeout(lock_timeout).observer(&progress);
+        if let Some(jobs) = self.jobs {
+            run = run.jobs(jobs.into());
+        }
+        let report = fleet.migrate(&run, &|| pg::connect(config));
+        progress.finish();
+        let report = report?;
+        if self.json {
+            output::json(&report)?;
+        } else {
+            output::print(&render::report(&report));
+        }
+        Ok(Health::from(report.failures().next().is_none()))
+    }
+}

@@ -1,0 +1,26 @@
+//! The only place that prints.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Prints a result. A reader that has seen enough, such as `head`, is no error.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+}
+
+/// Prints a result as JSON.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// Prints a line of progress.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Prints an error.
+pub(super) fn complain(line: &str) {
+    note(&format!("error: {line}"));
+}

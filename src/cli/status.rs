@@ -1,0 +1,50 @@
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{
+    Health, output, render,
+    select::{self, Selection},
+};
+use crate::{Config, Fleet, Status, pg};
+
+/// Show where every schema stands. Reads only: a role that may SELECT is enough
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Show this tenant only, by its schema; may be given several times
+    #[arg(long, value_name = "SCHEMA")]
+    tenant: Vec<String>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+impl Args {
+    pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+        let mut pattern = None;
+        let directory = self.selection.directory(fleet.directory, &mut pattern);
+        let fleet = Fleet { directory, ..fleet };
+        let conn = &mut pg::connect(config)?;
+        let wanted = select::named(&self.tenant, &select::list(conn, directory)?)?;
+        let mut status = fleet.status(conn)?;
+        if !wanted.is_empty() {
+            status.schemas.retain(|found| wanted.contains(&found.schema));
+            status.refused.clear();
+        }
+        let healthy = status.is_healthy();
+        if self.json {
+            output::json(&Json { healthy, status: &status })?;
+        } else {
+            output::print(&render::status(&status));
+        }
+        Ok(Health::from(healthy))
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'s> {
+    healthy: bool,
+    #[serde(flatten)]
+    status: &'s Status,
+}

@@ -1,0 +1,120 @@
+//! Which tenants exist: asked of a trait, so that the engine knows nothing of the table they are listed in.
+
+use diesel::PgConnection;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Error, SchemaName, SchemaNameError, pg::catalog};
+
+/// Lists the tenants.
+///
+/// Implemented here by [`SchemaPattern`] and [`FixedList`], and by the [`domain`](crate::domain) over
+/// `public.custom_auth_tenant`.
+pub trait TenantDirectory {
+    /// Every tenant, active or suspended, in the order in which they are to be worked on. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRegistry`] when there is no such list in this database.
+    fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error>;
+}
+
+/// A tenant, as its directory knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TenantEntry {
+    /// Its schema.
+    pub schema: SchemaName,
+    /// Its id, where the directory knows one.
+    pub id: Option<Uuid>,
+    /// False for a suspended tenant. Its schema is migrated like any other.
+    pub active: bool,
+}
+
+/// What a directory lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The tenants whose names can be a schema's.
+    pub tenants: Vec<TenantEntry>,
+    /// The entries whose names cannot, with the rule that each one broke.
+    pub refused: Vec<(String, SchemaNameError)>,
+}
+
+impl Listing {
+    /// Sorts entries into tenants and refused ones.
+    pub fn from_entries(entries: impl IntoIterator<Item = (String, Option<Uuid>, bool)>) -> Self {
+        let mut listing = Self::default();
+        for (name, id, active) in entries {
+            match name.parse() {
+                Ok(schema) => listing.tenants.push(TenantEntry { schema, id, active }),
+                Err(rule) => listing.refused.push((name, rule)),
+            }
+        }
+        listing
+    }
+
+    /// The tenants' schemas.
+    pub fn schemas(&self) -> Vec<SchemaName> {
+        self.tenants.iter().map(|tenant| tenant.schema.clone()).collect()
+    }
+}
+
+/// Every schema whose name matches a pattern: the directory of a database that has no registry.
+///
+/// `*` stands for any characters, `?` for one; `tenant_*` is usual. `public` and PostgreSQL's own schemas
+/// never match.
+#[derive(Debug, Clone)]
+pub struct SchemaPattern {
+    like: String,
+}
+
+impl SchemaPattern {
+    /// A directory of the schemas that match this pattern.
+    pub fn new(glob: &str) -> Self {
+        let mut like = String::new();
+        for c in glob.chars() {
+            match c {
+                '*' => like.push('%'),
+                '?' => like.push('_'),
+                '%' | '_' | '\\' => like.extend(['\\', c]),
+                c => like.push(c),
+            }
+        }
+        Self { like }
+    }
+}
+
+impl TenantDirectory for SchemaPattern {
+    fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
+        let names = catalog::schemas_like(conn, &self.like)?;
+        Ok(Listing::from_entries(names.into_iter().map(|name| (name, None, true))))
+    }
+}
+
+/// These schemas and no others.
+#[derive(Debug, Clone)]
+pub struct FixedList(pub Vec<SchemaName>);
+
+impl TenantDirectory for FixedList {
+    fn list(&self, _: &mut PgConnection) -> Result<Listing, Error> {
+        let entry = |schema: &SchemaName| TenantEntry { schema: schema.clone(), id: None, active: true };
+        Ok(Listing { tenants: self.0.iter().map(entry).collect(), refused: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_stars_and_question_marks_are_wild() {
+        assert_eq!(SchemaPattern::new("tenant_*").like, "tenant\\_%");
+        assert_eq!(SchemaPattern::new("t?x%").like, "t_x\\%");
+    }
+
+    #[test]
+    fn entries_that_no_schema_can_be_called_are_kept_apart() {
+        let listing = Listing::from_entries([("acme".into(), None, true), ("public".into(), None, true)]);
+        assert_eq!(listing.schemas(), ["acme".parse().unwrap()]);
+        assert_eq!(listing.refused, [("public".into(), SchemaNameError::Reserved)]);
+    }
+}

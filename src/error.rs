@@ -1,0 +1,173 @@
+//! The crate's one error.
+
+use std::time::Duration;
+
+use diesel::result::Error as DieselError;
+
+use crate::{SchemaName, SchemaNameError};
+
+/// The cause of an error, kept whole.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What may go wrong, each with the schema, the migration or the setting it concerns.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A text is no schema's name.
+    #[error("{name:?} cannot name a tenant's schema")]
+    SchemaName {
+        /// The text, as it was given.
+        name: String,
+        /// The rule it broke.
+        source: SchemaNameError,
+    },
+    /// A setting is missing or makes no sense.
+    #[error("{name} {reason}")]
+    Setting {
+        /// The environment variable.
+        name: String,
+        /// What is wrong with it, and what would be right. Never holds a password.
+        reason: String,
+    },
+    /// The server did not take the connection.
+    #[error("cannot connect to {url}: {reason}; check DATABASE_URL, and that the server runs")]
+    Connect {
+        /// Where to, without the password.
+        url: String,
+        /// libpq's words, on one line.
+        reason: String,
+    },
+    /// The pool had no connection to give in time.
+    #[error("no connection from the pool")]
+    Pool(#[from] r2d2::Error),
+    /// The schema does not exist.
+    #[error("no schema `{schema}`: create the tenant first, or drop it from the registry")]
+    MissingSchema {
+        /// The schema that was asked for.
+        schema: SchemaName,
+    },
+    /// The schema exists, and the role may not use it.
+    #[error("the role may not use schema `{schema}`: GRANT USAGE ON SCHEMA {quoted} to it", quoted = schema.quoted())]
+    NoUsage {
+        /// The schema that was asked for.
+        schema: SchemaName,
+    },
+    /// A schema of this name is there already.
+    #[error("schema `{schema}` exists already")]
+    SchemaExists {
+        /// The schema that was to be created.
+        schema: SchemaName,
+    },
+    /// A schema of this name, but for upper and lower case, is there already.
+    #[error("schema `{schema}` differs from the existing `{twin}` only by case: choose another name")]
+    SchemaTwin {
+        /// The schema that was to be created.
+        schema: SchemaName,
+        /// The schema that exists.
+        twin: String,
+    },
+    /// The search_path was changed inside a scope; a transaction scope was rolled back because of it.
+    #[error("search_path left schema `{schema}` inside its scope and is now {path:?}")]
+    LeftScope {
+        /// The scope's schema.
+        schema: SchemaName,
+        /// The path that was found.
+        path: String,
+    },
+    /// A query inside a scope failed, its error was dropped, and the scope was about to commit nothing.
+    #[error("a query in schema `{schema}` failed and its error was ignored: everything was rolled back")]
+    SwallowedError {
+        /// The scope's schema.
+        schema: SchemaName,
+    },
+    /// Somebody else migrates, repairs, renames or drops the same schema.
+    #[error("schema `{schema}` is locked by another run, and was after {} s: try again when it has ended", waited.as_secs_f32())]
+    Locked {
+        /// The schema that is busy.
+        schema: SchemaName,
+        /// How long the lock was polled.
+        waited: Duration,
+    },
+    /// A migration failed; nothing of it, and nothing of those before it in the same schema, was kept.
+    #[error("migration {version} failed in schema `{schema}`")]
+    Migration {
+        /// Where.
+        schema: SchemaName,
+        /// Which.
+        version: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// A set of migrations cannot be used.
+    #[error("the {set} migrations cannot be used: {reason}")]
+    Migrations {
+        /// The set's name: `public` or `tenant`.
+        set: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database has no registry of tenants.
+    #[error(
+        "no registry of tenants: table {table} does not exist; run migrate-all-tenants to create it, or name the schemas with --schemas"
+    )]
+    NoRegistry {
+        /// The table that was looked for.
+        table: String,
+    },
+    /// After a run, the catalog did not show what the run reported.
+    #[error("schema `{schema}` was reported as migrated, and still lacks {}", pending.join(", "))]
+    Unproven {
+        /// Where.
+        schema: SchemaName,
+        /// The versions that are not recorded.
+        pending: Vec<String>,
+    },
+    /// A run ended before it came to this schema, or could not see what became of it: run it again.
+    #[error("not reached: {reason}; run it again")]
+    NotReached {
+        /// What was in the way.
+        reason: String,
+    },
+    /// A repair did not have the effect it should have had, and was rolled back.
+    #[error("the repair of schema `{schema}` was undone: {reason}")]
+    Repair {
+        /// Where.
+        schema: SchemaName,
+        /// What was still wrong.
+        reason: String,
+    },
+    /// A query failed.
+    #[error(transparent)]
+    Query(#[from] DieselError),
+}
+
+impl Error {
+    /// The error and its causes, on one line.
+    pub fn chain(&self) -> String {
+        chain(self)
+    }
+}
+
+/// An error and its causes on one line, each but once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        next = cause.source();
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Lets a scope's closure return Diesel's own [`QueryResult`](diesel::QueryResult).
+impl From<Error> for DieselError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(query) => query,
+            other => DieselError::QueryBuilderError(Box::new(other)),
+        }
+    }
+}

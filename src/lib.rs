@@ -1,0 +1,38 @@
+//! Schema-per-tenant PostgreSQL for Diesel.
+//!
+//! Every tenant's rows live in a schema of their own, with the same tables. This crate keeps every schema at the
+//! same migration and every row in its own tenant's schema, and it can prove both.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | do a request's work in one tenant | [`scope::transaction`](pg::scope::transaction) |
+//! | have connections that forget the last tenant | [`pg::pool`] |
+//! | tell which tenants there are | [`directory`] |
+//! | make a tenant's schema | [`provision`] |
+//! | migrate `public` and all tenants | [`Fleet`], with [`migrate`] |
+//! | find rows that the incident left out of place, and place them | [`doctor`], [`repair`] |
+//! | give a monolith the commands | [`cli`] |
+//!
+//! [`domain`] is the application of the incident, built on the rest.
+
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
+pub mod directory;
+pub mod doctor;
+pub mod domain;
+pub mod error;
+mod fleet;
+pub mod migrate;
+pub mod pg;
+pub mod provision;
+mod quote;
+pub mod repair;
+mod schema_name;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use config::{Config, DatabaseUrl};
+pub use error::Error;
+pub use fleet::{Fleet, Status};
+pub use schema_name::{SchemaName, SchemaNameError};

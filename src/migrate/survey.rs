@@ -1,0 +1,125 @@
+use diesel::{PgConnection, QueryResult};
+use serde::Serialize;
+
+use super::{Migration, Migrations};
+use crate::{
+    SchemaName,
+    pg::catalog::{self, History},
+};
+
+/// How many schemas one query reads. More are slower, and all of a large fleet's at once would fill the
+/// server's lock table.
+const CHUNK: usize = 50;
+
+/// Where one schema stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SchemaStatus {
+    /// The schema.
+    pub schema: SchemaName,
+    /// What was found there.
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// What a [`survey`] found in one schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// There is no such schema.
+    Missing,
+    /// The role may not read its history, or it changed while it was read.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+    /// The history was read, or there is none, so that everything is pending.
+    Known {
+        /// The last version that this program knows and that is recorded.
+        version: Option<String>,
+        /// The versions that are recorded, in order.
+        applied: Vec<String>,
+        /// The versions that are not, in order.
+        pending: Vec<String>,
+        /// The versions that are recorded and that this program does not have.
+        unknown: Vec<String>,
+    },
+}
+
+impl SchemaStatus {
+    /// Whether the schema has every migration.
+    pub fn is_current(&self) -> bool {
+        matches!(&self.state, State::Known { pending, .. } if pending.is_empty())
+    }
+
+    /// The versions that are not recorded; none where the schema is missing or cannot be read.
+    pub fn pending(&self) -> &[String] {
+        match &self.state {
+            State::Known { pending, .. } => pending,
+            _ => &[],
+        }
+    }
+}
+
+/// Reads what every one of these schemas has applied, in a handful of queries, and writes nothing.
+///
+/// # Errors
+///
+/// Those of its queries. A single schema that cannot be read is [`State::Unreadable`].
+pub fn survey(
+    conn: &mut PgConnection,
+    schemas: &[SchemaName],
+    migrations: &Migrations,
+) -> QueryResult<Vec<SchemaStatus>> {
+    let mut found = Vec::with_capacity(schemas.len());
+    for chunk in schemas.chunks(CHUNK) {
+        match survey_chunk(conn, chunk, migrations) {
+            Ok(chunk) => found.extend(chunk),
+            // One of them was dropped between two queries: the others are read on their own.
+            Err(_) if chunk.len() > 1 => {
+                for schema in chunk {
+                    found.push(survey_one(conn, schema, migrations));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn survey_one(conn: &mut PgConnection, schema: &SchemaName, migrations: &Migrations) -> SchemaStatus {
+    match survey_chunk(conn, std::slice::from_ref(schema), migrations) {
+        Ok(mut status) if status.len() == 1 => status.remove(0),
+        Ok(_) => SchemaStatus { schema: schema.clone(), state: State::Missing },
+        Err(error) => SchemaStatus { schema: schema.clone(), state: State::Unreadable { reason: error.to_string() } },
+    }
+}
+
+fn survey_chunk(
+    conn: &mut PgConnection,
+    schemas: &[SchemaName],
+    migrations: &Migrations,
+) -> QueryResult<Vec<SchemaStatus>> {
+    let names: Vec<&str> = schemas.iter().map(SchemaName::as_str).collect();
+    let histories = catalog::histories(conn, &names)?;
+    let readable = |schema: &&SchemaName| histories.get(schema.as_str()) == Some(&History::Readable);
+    let readable: Vec<&SchemaName> = schemas.iter().filter(readable).collect();
+    let mut versions = catalog::versions(conn, &readable)?;
+    let mut state = |schema: &SchemaName| match histories.get(schema.as_str()) {
+        None => State::Missing,
+        Some(History::Forbidden) => State::Unreadable { reason: "the role may not read its history".into() },
+        Some(_) => compare(versions.remove(schema.as_str()).unwrap_or_default(), migrations.expected(schema)),
+    };
+    Ok(schemas.iter().map(|schema| SchemaStatus { schema: schema.clone(), state: state(schema) }).collect())
+}
+
+fn compare<'m>(applied: Vec<String>, expected: impl Iterator<Item = &'m Migration>) -> State {
+    let expected: Vec<&str> = expected.map(Migration::version).collect();
+    let (recorded, pending): (Vec<&str>, Vec<&str>) =
+        expected.iter().partition(|version| applied.iter().any(|known| known == **version));
+    State::Known {
+        version: recorded.last().map(ToString::to_string),
+        pending: pending.into_iter().map(Into::into).collect(),
+        unknown: applied.iter().filter(|version| !expected.contains(&version.as_str())).cloned().collect(),
+        applied,
+    }
+}

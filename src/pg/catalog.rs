@@ -1,0 +1,113 @@
+//! Reads of the catalog: never `information_schema`, which scans all of it.
+
+use std::collections::BTreeMap;
+
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    sql_types::{Array, Bool, Text},
+};
+
+use super::ddl::HISTORY;
+use crate::{SchemaName, quote};
+
+#[derive(diesel::QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// Whether the schema exists, usable or not.
+pub(crate) fn schema_exists(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<bool> {
+    Ok(twins(conn, schema)?.iter().any(|name| name == schema.as_str()))
+}
+
+/// The schemas of this name in any mixture of upper and lower case.
+pub(crate) fn twins(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
+    let names: Vec<Name> =
+        sql_query("SELECT nspname::text AS name FROM pg_catalog.pg_namespace WHERE lower(nspname) = lower($1)")
+            .bind::<Text, _>(schema.as_str())
+            .load(conn)?;
+    Ok(names.into_iter().map(|found| found.name).collect())
+}
+
+/// The schemas whose names match a LIKE pattern, PostgreSQL's own aside, in order.
+pub(crate) fn schemas_like(conn: &mut PgConnection, pattern: &str) -> QueryResult<Vec<String>> {
+    let names: Vec<Name> = sql_query(
+        "SELECT nspname::text AS name FROM pg_catalog.pg_namespace \
+         WHERE nspname LIKE $1 AND nspname !~ '^pg_' \
+           AND nspname NOT IN ('public', 'information_schema', 'tenantry') ORDER BY nspname",
+    )
+    .bind::<Text, _>(pattern)
+    .load(conn)?;
+    Ok(names.into_iter().map(|found| found.name).collect())
+}
+
+/// A schema that exists, and what can be read of its history of migrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum History {
+    /// There is no history table: nothing was applied.
+    Absent,
+    /// There is one, and the role may not read it.
+    Forbidden,
+    Readable,
+}
+
+/// Which of these schemas exist, and whether their history can be read: one query for all.
+pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<BTreeMap<String, History>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        schema: String,
+        #[diesel(sql_type = Bool)]
+        usable: bool,
+        #[diesel(sql_type = Bool)]
+        present: bool,
+        #[diesel(sql_type = Bool)]
+        readable: bool,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT n.nspname::text AS schema, \
+                has_schema_privilege(n.oid, 'USAGE') AS usable, \
+                c.oid IS NOT NULL AS present, \
+                coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS readable \
+         FROM pg_catalog.pg_namespace n \
+         LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind IN ('r', 'p') \
+         WHERE n.nspname = ANY($1)",
+    )
+    .bind::<Array<Text>, _>(schemas)
+    .bind::<Text, _>(HISTORY)
+    .load(conn)?;
+    let history = |row: &Row| match row {
+        Row { present: true, usable: true, readable: true, .. } => History::Readable,
+        Row { present: false, usable: true, .. } => History::Absent,
+        _ => History::Forbidden,
+    };
+    Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
+}
+
+/// The versions that these schemas, which must have a readable history, have recorded: one query for all.
+pub(crate) fn versions(conn: &mut PgConnection, schemas: &[&SchemaName]) -> QueryResult<BTreeMap<String, Vec<String>>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        schema: String,
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let selects: Vec<String> = schemas
+        .iter()
+        .map(|schema| {
+            let name = quote::literal(schema.as_str());
+            format!("SELECT {name}::text AS schema, version::text FROM {}.{HISTORY}", schema.quoted())
+        })
+        .collect();
+    let mut versions = BTreeMap::<String, Vec<String>>::new();
+    if !selects.is_empty() {
+        let rows: Vec<Row> = sql_query(selects.join(" UNION ALL ")).load(conn)?;
+        for row in rows {
+            versions.entry(row.schema).or_default().push(row.version);
+        }
+    }
+    versions.values_mut().for_each(|versions| versions.sort());
+    Ok(versions)
+}

@@ -1,0 +1,37 @@
+//! The texts of the statements that make or change a schema.
+
+use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration::CREATE_MIGRATIONS_TABLE};
+
+use super::engine::Engine;
+use crate::{SchemaName, quote};
+
+/// The table in which Diesel remembers what it has applied.
+pub(crate) const HISTORY: &str = "__diesel_schema_migrations";
+
+/// Creates the schema of a tenant; on Citus, one whose tables are distributed as one shard group.
+pub(crate) fn create_schema(conn: &mut PgConnection, schema: &SchemaName, engine: Engine) -> QueryResult<()> {
+    let create = format!("CREATE SCHEMA {}", schema.quoted());
+    match engine {
+        Engine::Postgres => conn.batch_execute(&create),
+        Engine::Citus => {
+            conn.batch_execute("SET LOCAL citus.enable_schema_based_sharding = on")?;
+            conn.batch_execute(&create)?;
+            conn.batch_execute("SET LOCAL citus.enable_schema_based_sharding = off")
+        }
+    }
+}
+
+/// Creates Diesel's history table where the path points, with Diesel's own text, unless it is there.
+pub(crate) fn create_history(conn: &mut PgConnection) -> QueryResult<()> {
+    conn.batch_execute(CREATE_MIGRATIONS_TABLE)
+}
+
+/// The statement that records a version, as Diesel would, in this very schema.
+pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
+    format!("INSERT INTO {}.{HISTORY} (version) VALUES ({})", schema.quoted(), quote::literal(version))
+}
+
+/// The statements that put the tenant, alone, on the transaction's path.
+pub(crate) fn set_path(schema: &SchemaName) -> String {
+    format!("SELECT pg_catalog.set_config('search_path', {}, true)", quote::literal(&schema.quoted()))
+}

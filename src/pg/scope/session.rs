@@ -1,0 +1,69 @@
+use std::ops::{Deref, DerefMut};
+
+use diesel::PgConnection;
+
+use super::{TenantConn, set_path, switch};
+use crate::{Error, SchemaName};
+
+/// Sets the connection's search_path to the tenant, alone, until the guard drops.
+///
+/// For code that cannot hold a transaction for as long as it works in the tenant. Everything else is
+/// better served by [`transaction`](super::transaction): behind a pooler in transaction mode a session's
+/// path reaches other clients.
+///
+/// When the guard drops, the former path is put back. Where that fails because the connection is lost, or
+/// inside a transaction that has failed, the pool's [`Manager`](crate::pg::pool::Manager) does not lend
+/// the connection again before its path is reset.
+///
+/// # Errors
+///
+/// [`Error::MissingSchema`] and [`Error::NoUsage`]; the path is then as it was.
+///
+/// ```no_run
+/// # use diesel::{Connection, PgConnection};
+/// # use tenantry::{SchemaName, pg::scope};
+/// # fn export(tenant: &mut scope::TenantConn<'_>) {}
+/// # let conn = &mut PgConnection::establish("")?;
+/// let acme: SchemaName = "acme".parse()?;
+/// let mut tenant = scope::session(conn, &acme)?;
+/// export(&mut tenant);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<SessionScope<'c>, Error> {
+    let before = switch(conn, schema, false)?;
+    let tenant = TenantConn::new(conn, schema.clone());
+    Ok(SessionScope { tenant, path_before: before.path_before, mark_before: before.mark_before })
+}
+
+/// A [`TenantConn`] whose search_path is put back when it drops. Made by [`session`].
+#[allow(missing_debug_implementations)] // `PgConnection` has none
+#[must_use = "the path is put back as soon as this drops"]
+pub struct SessionScope<'c> {
+    tenant: TenantConn<'c>,
+    path_before: String,
+    mark_before: Option<String>,
+}
+
+impl<'c> Deref for SessionScope<'c> {
+    type Target = TenantConn<'c>;
+
+    fn deref(&self) -> &TenantConn<'c> {
+        &self.tenant
+    }
+}
+
+impl<'c> DerefMut for SessionScope<'c> {
+    fn deref_mut(&mut self) -> &mut TenantConn<'c> {
+        &mut self.tenant
+    }
+}
+
+impl Drop for SessionScope<'_> {
+    fn drop(&mut self) {
+        let restored = set_path(self.tenant.conn(), &self.path_before, self.mark_before.as_deref(), false);
+        if let Err(error) = restored {
+            let schema = self.tenant.schema();
+            tracing::error!(tenant.schema = %schema, error = %error.chain(), "The search_path still points at `{schema}`");
+        }
+    }
+}

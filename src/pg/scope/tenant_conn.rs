@@ -1,0 +1,87 @@
+use std::ops::{Deref, DerefMut};
+
+use diesel::PgConnection;
+
+use super::{current, transaction};
+use crate::{Error, SchemaName};
+
+/// A connection inside one tenant's schema.
+///
+/// There is no way to make one but a scope, so a function that takes `&mut TenantConn` says in its
+/// signature that it must run inside a tenant, and a bare connection there does not compile:
+///
+/// ```compile_fail,E0308
+/// # use diesel::{PgConnection, prelude::*};
+/// # use tenantry::pg::scope::TenantConn;
+/// fn count_projects(tenant: &mut TenantConn<'_>) -> QueryResult<i64> {
+///     diesel::dsl::sql::<diesel::sql_types::BigInt>("SELECT count(*) FROM projects").get_result(tenant.conn())
+/// }
+///
+/// fn handler(conn: &mut PgConnection) -> QueryResult<i64> {
+///     count_projects(conn)
+/// }
+/// ```
+///
+/// Where Diesel wants a connection, hand it [`conn`](TenantConn::conn).
+#[allow(missing_debug_implementations)] // `PgConnection` has none
+pub struct TenantConn<'c> {
+    conn: &'c mut PgConnection,
+    schema: SchemaName,
+}
+
+impl<'c> TenantConn<'c> {
+    pub(super) fn new(conn: &'c mut PgConnection, schema: SchemaName) -> Self {
+        Self { conn, schema }
+    }
+
+    /// The tenant's schema.
+    pub fn schema(&self) -> &SchemaName {
+        &self.schema
+    }
+
+    /// The connection, for Diesel's queries.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        self.conn
+    }
+
+    /// Proves, in one round trip, that the tenant is still alone on the path: for critical code that runs
+    /// after code which may have changed it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeftScope`] with the path that was found.
+    pub fn ensure_current(&mut self) -> Result<(), Error> {
+        let now = current(self.conn)?;
+        if now.visible == [self.schema.as_str()] {
+            Ok(())
+        } else {
+            Err(Error::LeftScope { schema: self.schema.clone(), path: now.path })
+        }
+    }
+
+    /// Runs the closure all or nothing: in a transaction, or in a savepoint when one is under way.
+    ///
+    /// # Errors
+    ///
+    /// The closure's, and those of [`scope::transaction`](transaction).
+    pub fn transaction<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        transaction(self.conn, &self.schema, work)
+    }
+}
+
+impl Deref for TenantConn<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.conn
+    }
+}
+
+impl DerefMut for TenantConn<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.conn
+    }
+}

@@ -1,0 +1,343 @@
+//! Decides what to do in one tenant, and writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    sql_types::{Array, Bool, Text},
+};
+use uuid::Uuid;
+
+use super::{Copied, Filled, Left, Outcome, Reason};
+use crate::{
+    SchemaName,
+    directory::TenantEntry,
+    doctor::{Examined, Finding, Problem, Rules, same_key},
+    pg::structure::{Key, Reference, Structure},
+    quote,
+};
+
+/// A row of `public`, by its place in the table. It stays there while the row is share-locked.
+type Place = String;
+
+/// A row that several tenants refer to: table and key.
+pub(super) type Contested = BTreeMap<(String, Vec<String>), Vec<SchemaName>>;
+
+/// What is to be done in one tenant.
+#[derive(Debug, Default)]
+pub(super) struct Proposal {
+    pub(super) fills: Vec<Filled>,
+    /// For each table, the rows to copy as they are.
+    pub(super) copies: BTreeMap<String, BTreeSet<Place>>,
+    /// For each table, the rows to copy under a new number, since the tenant uses theirs for another row.
+    pub(super) renumbered: BTreeMap<String, BTreeSet<Place>>,
+    pub(super) left: BTreeSet<Left>,
+}
+
+/// All that a proposal is made from.
+pub(super) struct Proposer<'a> {
+    pub(super) tenant: &'a TenantEntry,
+    pub(super) rules: &'a Rules,
+    pub(super) public: &'a Structure,
+    pub(super) examined: &'a Examined,
+    pub(super) contested: &'a Contested,
+    /// Lock the rows of `public` that are to be copied, until the end of the transaction.
+    pub(super) lock: bool,
+}
+
+impl Proposal {
+    pub(super) fn into_outcome(self) -> Outcome {
+        let mut rows = BTreeMap::<String, i64>::new();
+        for (table, places) in self.copies.into_iter().chain(self.renumbered) {
+            *rows.entry(table).or_default() += places.len() as i64;
+        }
+        rows.retain(|_, rows| *rows > 0);
+        let copied = rows.into_iter().map(|(table, rows)| Copied { table, rows }).collect();
+        Outcome { filled: self.fills, copied, left: self.left.into_iter().collect() }
+    }
+
+    /// Adds rows that were not in it, and returns those.
+    fn add(&mut self, table: &str, admitted: Admitted) -> BTreeSet<Place> {
+        let mut new = BTreeSet::new();
+        for (places, target) in [(admitted.as_is, &mut self.copies), (admitted.renumbered, &mut self.renumbered)] {
+            let known = target.entry(table.into()).or_default();
+            new.extend(places.into_iter().filter(|place| known.insert(place.clone())));
+        }
+        new
+    }
+}
+
+#[derive(Default)]
+struct Admitted {
+    as_is: BTreeSet<Place>,
+    renumbered: BTreeSet<Place>,
+}
+
+impl Proposer<'_> {
+    pub(super) fn propose(&self, conn: &mut PgConnection) -> QueryResult<Proposal> {
+        let mut proposal = Proposal::default();
+        for Finding { table, problem, .. } in &self.examined.findings {
+            match problem {
+                Problem::Nulls { column, rows } => {
+                    proposal.fills.push(Filled { table: table.clone(), column: column.clone(), rows: *rows });
+                }
+                Problem::Orphans { parent, key, in_public: false, .. } => {
+                    proposal.left.insert(left(parent, key, Reason::InNeitherSchema));
+                }
+                Problem::Orphans { columns, parent, key, in_public: true, .. } => {
+                    self.place_parent(conn, table, columns, parent, key, &mut proposal)?;
+                }
+            }
+        }
+        Ok(proposal)
+    }
+
+    /// Copies the row that orphans refer to, with all that belongs to it.
+    fn place_parent(
+        &self,
+        conn: &mut PgConnection,
+        child: &str,
+        columns: &[String],
+        parent: &str,
+        key: &[String],
+        proposal: &mut Proposal,
+    ) -> QueryResult<()> {
+        if let Some(tenants) = self.contested.get(&(parent.into(), key.into())) {
+            proposal.left.insert(left(parent, key, Reason::Contested { tenants: tenants.clone() }));
+            return Ok(());
+        }
+        let refers = |r: &&Reference| r.child == child && r.child_columns == columns && r.parent == parent;
+        let Some(reference) = self.examined.references.iter().find(refers) else { return Ok(()) };
+        let key_of: Vec<String> =
+            reference.parent_columns.iter().map(|name| format!("p.{}::text", quote::identifier(name))).collect();
+        let places = self.places(conn, parent, &format!("ARRAY[{}] = $1", key_of.join(", ")), key)?;
+        let mut found = BTreeMap::from([(parent.to_owned(), places)]);
+        // Breadth first: whatever was added may have parents that are missing too, and dependants.
+        while let Some((table, places)) = found.pop_first() {
+            let admitted = self.admit(conn, &table, places, &mut proposal.left)?;
+            let new: Vec<Place> = proposal.add(&table, admitted).into_iter().collect();
+            if new.is_empty() {
+                continue;
+            }
+            for reference in &self.examined.references {
+                if reference.child == table {
+                    let more = self.missing_parents(conn, reference, &new)?;
+                    found.entry(reference.parent.clone()).or_default().extend(more);
+                }
+                if reference.parent == table {
+                    let more = self.dependants(conn, reference, &new)?;
+                    found.entry(reference.child.clone()).or_default().extend(more);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of `public` to which these refer and which the tenant does not have.
+    fn missing_parents(
+        &self,
+        conn: &mut PgConnection,
+        reference: &Reference,
+        rows: &[Place],
+    ) -> QueryResult<BTreeSet<Place>> {
+        if !self.public.has(&reference.parent, &reference.parent_columns) {
+            return Ok(BTreeSet::new());
+        }
+        let condition = format!(
+            "NOT EXISTS (SELECT FROM {}.{} t WHERE {}) \
+             AND EXISTS (SELECT FROM public.{} c WHERE c.ctid = ANY($1::tid[]) AND {})",
+            self.tenant.schema.quoted(),
+            quote::identifier(&reference.parent),
+            equal(&reference.parent_columns, "t", "p"),
+            quote::identifier(&reference.child),
+            same_key(reference, "c", "p"),
+        );
+        self.places(conn, &reference.parent, &condition, rows)
+    }
+
+    /// The rows of `public` that refer to these.
+    fn dependants(
+        &self,
+        conn: &mut PgConnection,
+        reference: &Reference,
+        rows: &[Place],
+    ) -> QueryResult<BTreeSet<Place>> {
+        if !self.public.has(&reference.child, &reference.child_columns) {
+            return Ok(BTreeSet::new());
+        }
+        let condition = format!(
+            "EXISTS (SELECT FROM public.{} x WHERE x.ctid = ANY($1::tid[]) AND {})",
+            quote::identifier(&reference.parent),
+            same_key(reference, "p", "x"),
+        );
+        self.places(conn, &reference.child, &condition, rows)
+    }
+
+    fn places(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        condition: &str,
+        texts: &[String],
+    ) -> QueryResult<BTreeSet<Place>> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            place: String,
+        }
+        let lock = if self.lock { "FOR SHARE OF p" } else { "" };
+        let table = quote::identifier(table);
+        let rows: Vec<Row> =
+            sql_query(format!("SELECT p.ctid::text AS place FROM public.{table} p WHERE {condition} {lock}"))
+                .bind::<Array<Text>, _>(texts)
+                .load(conn)?;
+        Ok(rows.into_iter().map(|row| row.place).collect())
+    }
+
+    /// Sorts out the rows that the tenant has already, that collide with others of its rows, or that name
+    /// another tenant as their owner.
+    fn admit(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        places: BTreeSet<Place>,
+        left: &mut BTreeSet<Left>,
+    ) -> QueryResult<Admitted> {
+        let mut admitted = Admitted { as_is: places, ..Default::default() };
+        for (place, key, owner) in self.foreign(conn, table, &admitted.as_is)? {
+            admitted.as_is.remove(&place);
+            left.insert(Left { table: table.into(), key, reason: Reason::OfAnotherTenant { owner } });
+        }
+        let Some(structure) = self.examined.tenant.tables.get(table) else { return Ok(Admitted::default()) };
+        for key in &structure.keys {
+            for collision in self.collisions(conn, table, key, &admitted)? {
+                let Collision { place, text, equal } = collision;
+                let was_renumbered = admitted.renumbered.remove(&place);
+                admitted.as_is.remove(&place);
+                if equal {
+                    // The tenant has it.
+                } else if key.primary && self.is_mere_number(table, key) && !was_renumbered {
+                    admitted.renumbered.insert(place);
+                } else {
+                    let reason = Reason::DifferentRecord { index: key.name.clone() };
+                    left.insert(Left { table: table.into(), key: text, reason });
+                }
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// Whether the key is a number from a sequence to which nothing refers, so that any other will do.
+    fn is_mere_number(&self, table: &str, key: &Key) -> bool {
+        let [column] = key.columns.as_slice() else { return false };
+        let numbered = |structure: &Structure| {
+            structure.tables[table].columns.iter().any(|known| known.name == *column && known.numbered)
+        };
+        let refers = |r: &Reference| r.parent == table && r.parent_columns.contains(column);
+        numbered(&self.examined.tenant) && !self.examined.references.iter().any(refers)
+    }
+
+    /// The rows whose owner column names another tenant: place, key and owner.
+    fn foreign(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        places: &BTreeSet<Place>,
+    ) -> QueryResult<Vec<(Place, String, String)>> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            place: String,
+            #[diesel(sql_type = Text)]
+            key: String,
+            #[diesel(sql_type = Text)]
+            owner: String,
+        }
+        let (Some(id), Some(column)) = (self.tenant.id, &self.rules.owner_column) else { return Ok(Vec::new()) };
+        if !self.public.has(table, std::slice::from_ref(column)) {
+            return Ok(Vec::new());
+        }
+        let owner = format!("p.{}::text", quote::identifier(column));
+        let rows: Vec<Row> = sql_query(format!(
+            "SELECT p.ctid::text AS place, {key} AS key, {owner} AS owner FROM public.{table} p \
+             WHERE p.ctid = ANY($1::tid[]) AND {owner} <> $2",
+            key = self.key_text(table),
+            table = quote::identifier(table),
+        ))
+        .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
+        .bind::<Text, _>(Uuid::to_string(&id))
+        .load(conn)?;
+        Ok(rows.into_iter().map(|row| (row.place, row.key, row.owner)).collect())
+    }
+
+    /// The rows under whose key the tenant has one already.
+    fn collisions(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        key: &Key,
+        admitted: &Admitted,
+    ) -> QueryResult<Vec<Collision>> {
+        if !self.public.has(table, &key.columns) {
+            return Ok(Vec::new());
+        }
+        let columns = shared_columns(self.public, &self.examined.tenant, table);
+        // Compared as texts, since not every type has an equality.
+        let row = |alias: &str| {
+            let columns: Vec<String> =
+                columns.iter().map(|name| format!("{alias}.{}", quote::identifier(name))).collect();
+            format!("ROW({})::text", columns.join(", "))
+        };
+        sql_query(format!(
+            "SELECT p.ctid::text AS place, {key} AS text, {left} IS NOT DISTINCT FROM {right} AS equal \
+             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE p.ctid = ANY($1::tid[])",
+            key = self.key_text(table),
+            left = row("p"),
+            right = row("t"),
+            table = quote::identifier(table),
+            schema = self.tenant.schema.quoted(),
+            same = equal(&key.columns, "t", "p"),
+        ))
+        .bind::<Array<Text>, _>(admitted.as_is.iter().chain(&admitted.renumbered).collect::<Vec<_>>())
+        .load(conn)
+    }
+
+    /// The expression that shows a row's primary key, or all of a row that has none.
+    fn key_text(&self, table: &str) -> String {
+        let primary = self.public.tables.get(table).and_then(|table| table.keys.first()).filter(|key| key.primary);
+        match primary {
+            Some(key) => {
+                let columns: Vec<String> =
+                    key.columns.iter().map(|name| format!("p.{}", quote::identifier(name))).collect();
+                format!("concat_ws(', ', {})", columns.join(", "))
+            }
+            None => "p::text".into(),
+        }
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Collision {
+    #[diesel(sql_type = Text)]
+    place: Place,
+    #[diesel(sql_type = Text)]
+    text: String,
+    #[diesel(sql_type = Bool)]
+    equal: bool,
+}
+
+/// The columns that can be copied: those that both have, but for what is computed.
+pub(super) fn shared_columns<'t>(public: &Structure, tenant: &'t Structure, table: &str) -> Vec<&'t str> {
+    let Some(known) = tenant.tables.get(table) else { return Vec::new() };
+    let columns = known.columns.iter().filter(|column| !column.generated);
+    columns.map(|column| column.name.as_str()).filter(|name| public.has(table, &[name.to_string()])).collect()
+}
+
+fn equal(columns: &[String], left: &str, right: &str) -> String {
+    let pairs = columns.iter().map(|name| quote::identifier(name));
+    pairs.map(|name| format!("{left}.{name} = {right}.{name}")).collect::<Vec<_>>().join(" AND ")
+}
+
+fn left(table: &str, key: &[String], reason: Reason) -> Left {
+    Left { table: table.into(), key: key.join(", "), reason }
+}
