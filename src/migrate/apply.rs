@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use diesel::{
     PgConnection,
@@ -34,14 +34,44 @@ pub fn apply(
     migrations: &Migrations,
     patience: Duration,
 ) -> Result<Vec<String>, Error> {
-    let once = |conn: &mut PgConnection| {
-        scope::transaction(conn, schema, |tenant| apply_in_scope(tenant, migrations, patience))
-    };
-    match once(conn) {
-        // Somebody without our lock recorded the version first, so it may be there by now.
-        Err(error) if is_unique_violation(&error) => once(conn),
-        result => result,
+    let mut collisions = 0;
+    loop {
+        let result = scope::transaction(conn, schema, |tenant| apply_in_scope(tenant, migrations, patience));
+        match result {
+            Err(error) if collisions < COLLISIONS && is_collision(conn, schema, &error) => {
+                collisions += 1;
+                tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
+                // Let the other one finish: each of its versions may collide with ours once more.
+                thread::sleep(Duration::from_millis(rand::random_range(10..50) << collisions));
+            }
+            result => return result,
+        }
     }
+}
+
+/// How often to start over when somebody without our lock, such as Diesel's own migrator, is at it too.
+const COLLISIONS: u32 = 5;
+
+/// Whether somebody else was doing the same at the same time.
+fn is_collision(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
+    match error {
+        Error::Query(error) => is_race(error),
+        // Diesel records a version after its script, so ours may have found the tables and not the row.
+        Error::Migration { version, source, .. } => {
+            source.downcast_ref().is_some_and(is_race)
+                || catalog::versions(conn, &[schema])
+                    .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
+        }
+        _ => false,
+    }
+}
+
+/// What racing DDL ends in. Diesel tells no SQLSTATE, so a server that speaks another language than English
+/// has its deadlocks reported and not tried again.
+fn is_race(error: &DieselError) -> bool {
+    let DieselError::DatabaseError(kind, about) = error else { return false };
+    matches!(kind, DatabaseErrorKind::UniqueViolation)
+        || ["deadlock detected", "tuple concurrently updated"].iter().any(|words| about.message().contains(words))
 }
 
 fn apply_in_scope(
@@ -89,14 +119,5 @@ fn explain(error: DieselError) -> BoxError {
     match scope::strayed(&error) {
         Some(path) => format!("it leaves search_path at {path:?}, where the next one would end up: use SET LOCAL in a function, or qualify the names").into(),
         None => error.into(),
-    }
-}
-
-fn is_unique_violation(error: &Error) -> bool {
-    let is = |error: &DieselError| matches!(error, DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _));
-    match error {
-        Error::Query(error) => is(error),
-        Error::Migration { source, .. } => source.downcast_ref().is_some_and(is),
-        _ => false,
     }
 }
