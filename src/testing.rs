@@ -58,6 +58,11 @@ impl TestDatabase {
         &self.config
     }
 
+    /// Its URL, password included, for a program that is started with it.
+    pub fn url(&self) -> &str {
+        self.config.database_url.secret()
+    }
+
     /// One more connection to it.
     pub fn connect(&self) -> PgConnection {
         connect(&self.config)

@@ -20,7 +20,11 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Prints an error.
+/// Prints an error, with the next step where the error itself knows none.
 pub(super) fn complain(line: &str) {
-    note(&format!("error: {line}"));
+    let next = match line.contains("permission denied") {
+        true => "; use a role that owns what it works on, or GRANT it what it lacks",
+        false => "",
+    };
+    note(&format!("error: {line}{next}"));
 }

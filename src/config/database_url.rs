@@ -25,6 +25,12 @@ impl DatabaseUrl {
         }
     }
 
+    /// All of it, password included, for a program that is started with it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
+    }
+
     /// The same server, another database.
     #[cfg(feature = "testing")]
     pub(crate) fn with_database(&self, name: &str) -> Self {

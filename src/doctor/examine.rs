@@ -66,8 +66,9 @@ fn references(tenant: &Structure, public: &Structure) -> Vec<Reference> {
             && tenant.has(&reference.parent, &reference.parent_columns)
     };
     let mut all: Vec<Reference> = tenant.references.iter().chain(&public.references).filter(fits).cloned().collect();
-    all.sort();
-    all.dedup();
+    // The sort is stable, so the tenant's own comes before public's and is the one that is kept.
+    all.sort_by(|one, other| one.ends().cmp(&other.ends()));
+    all.dedup_by(|one, other| one.ends() == other.ends());
     all
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Key {
 }
 
 /// A foreign key, told by names, so that `public`'s can be looked for in a tenant that lacks it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, diesel::QueryableByName)]
+#[derive(Debug, Clone, diesel::QueryableByName)]
 pub(crate) struct Reference {
     #[diesel(sql_type = Text)]
     pub(crate) child: String,
@@ -63,6 +63,16 @@ pub(crate) struct Reference {
     pub(crate) parent: String,
     #[diesel(sql_type = Array<Text>)]
     pub(crate) parent_columns: Vec<String>,
+    /// Whether its check can wait for the end of the transaction.
+    #[diesel(sql_type = Bool)]
+    pub(crate) deferrable: bool,
+}
+
+impl Reference {
+    /// What it connects, which tells whether two are the same but for their properties.
+    pub(crate) fn ends(&self) -> (&str, &[String], &str, &[String]) {
+        (&self.child, &self.child_columns, &self.parent, &self.parent_columns)
+    }
 }
 
 impl Structure {
@@ -104,7 +114,7 @@ pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<
     .load(conn)?;
     // Citus' shards stand in pg_constraint too: pg_class tells them apart by their schema.
     let references: Vec<Reference> = sql_query(
-        "SELECT c.relname::text AS child, p.relname::text AS parent, \
+        "SELECT c.relname::text AS child, p.relname::text AS parent, k.condeferrable AS deferrable, \
                 ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, at) \
                       JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum \
                       ORDER BY u.at) AS child_columns, \

@@ -34,19 +34,18 @@ impl Proposer<'_> {
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
 
-    /// The tables to copy into, so that each comes after those it refers to; a cycle is cut anywhere, and
-    /// left to its deferred constraints.
+    /// The tables to copy into, so that each comes after those it refers to. A reference whose check can wait
+    /// needs no order; a cycle of others is cut anywhere, and its constraint has the last word.
     fn parents_first(&self, proposal: &Proposal) -> Vec<String> {
         let mut waiting: BTreeSet<String> = proposal.copies.keys().chain(proposal.renumbered.keys()).cloned().collect();
         let mut order = Vec::new();
         while let Some(first) = waiting.first().cloned() {
-            let ready = |table: &&String| {
-                !self
-                    .examined
-                    .references
-                    .iter()
-                    .any(|r| r.child == **table && r.parent != r.child && waiting.contains(&r.parent))
-            };
+            let ready =
+                |table: &&String| {
+                    !self.examined.references.iter().any(|r| {
+                        !r.deferrable && r.child == **table && r.parent != r.child && waiting.contains(&r.parent)
+                    })
+                };
             let next = waiting.iter().find(ready).cloned().unwrap_or(first);
             waiting.remove(&next);
             order.push(next);

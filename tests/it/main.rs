@@ -1,5 +1,6 @@
 //! Claims about behaviour, each on a real PostgreSQL and in a database of its own.
 
+mod cli;
 mod fleet;
 mod incident;
 mod layers;

@@ -230,12 +230,8 @@ fn a_profile_that_is_there_is_updated() {
     let conn = &mut db.connect();
     let (_, schema) = tenant(conn, "acme");
     let ada = user(conn);
-    let profile = NewUserProfile {
-        user_id: ada.id,
-        city: Some("London".into()),
-        country: Some("GB".into()),
-        ..Default::default()
-    };
+    let profile =
+        NewUserProfile { user_id: ada.id, city: Some("London".into()), country: "GB".into(), ..Default::default() };
     let before = scope::transaction(conn, &schema, |tenant| profile.insert(tenant)).unwrap();
     let saved = save(conn, "acme", &BusinessInfo::new(ada.id, "Engines")).unwrap();
     assert_eq!(
@@ -362,7 +358,7 @@ fn a_monoliths_unit_test_gets_a_tenant_in_one_line() {
 }
 
 #[test]
-fn an_error_inside_somebody_elses_transaction_takes_only_the_saving_back() {
+fn an_error_inside_a_savepoint_takes_only_the_saving_back() {
     let db = migrated();
     let conn = &mut db.connect();
     let (_, acme) = tenant(conn, "acme");
@@ -370,7 +366,8 @@ fn an_error_inside_somebody_elses_transaction_takes_only_the_saving_back() {
     scope::transaction(conn, &acme, |tenant| {
         NewBusiness { id: Uuid::new_v4(), name: "Kept".into() }.insert(tenant)?;
         sql_query("ALTER TABLE users_userprofile ADD CHECK (NOT is_business_owner)").execute(tenant.conn())?;
-        let refused = onboarding::save_business_info(tenant, &BusinessInfo::new(ada.id, "Lost"));
+        let refused =
+            tenant.transaction(|tenant| onboarding::save_business_info(tenant, &BusinessInfo::new(ada.id, "Lost")));
         assert!(matches!(refused, Err(OnboardingError::Query(_))), "{refused:?}");
         Ok::<_, Error>(())
     })

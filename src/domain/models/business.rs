@@ -24,7 +24,7 @@ pub struct Business {
 
 /// A business to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable, Serialize, Deserialize)]
-#[diesel(table_name = business_business)]
+#[diesel(table_name = business_business, treat_none_as_default_value = false)]
 #[allow(missing_docs)]
 pub struct NewBusiness {
     pub id: Uuid,
@@ -41,7 +41,7 @@ pub struct BusinessChanges {
 
 /// The moment that every write of a business carries.
 #[derive(Clone, Copy, Insertable, AsChangeset)]
-#[diesel(table_name = business_business)]
+#[diesel(table_name = business_business, treat_none_as_default_value = false)]
 struct BusinessStamp {
     updated_at: DateTime<Utc>,
 }

@@ -32,9 +32,10 @@ pub struct UserProfile {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A profile to be added. What is `None` gets the table's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Insertable, Serialize, Deserialize)]
-#[diesel(table_name = users_userprofile)]
+/// A profile to be added.
+// Every column is written, null or not, so that it is one statement, which Diesel keeps prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Insertable, Serialize, Deserialize)]
+#[diesel(table_name = users_userprofile, treat_none_as_default_value = false)]
 #[serde(default)]
 #[allow(missing_docs)]
 pub struct NewUserProfile {
@@ -46,12 +47,14 @@ pub struct NewUserProfile {
     pub city: Option<String>,
     pub state: Option<String>,
     pub postcode: Option<String>,
-    pub country: Option<String>,
+    /// ISO 3166 alpha-2. Defaults to `US`.
+    pub country: String,
     pub phone_number: Option<String>,
     pub is_business_owner: bool,
     pub shopify_access_token: Option<String>,
     pub schema_name: Option<String>,
-    pub metadata: Option<serde_json::Value>,
+    /// Defaults to an empty object.
+    pub metadata: serde_json::Value,
 }
 
 /// What may change of a profile. What is `None` stays as it is.
@@ -77,7 +80,7 @@ pub struct ProfileChanges {
 
 /// The moment that every write of a profile carries: in both columns, which the incident lacked.
 #[derive(Clone, Copy, Insertable, AsChangeset)]
-#[diesel(table_name = users_userprofile)]
+#[diesel(table_name = users_userprofile, treat_none_as_default_value = false)]
 pub(super) struct ProfileStamp {
     modified_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -86,6 +89,27 @@ pub(super) struct ProfileStamp {
 impl ProfileStamp {
     pub(super) fn at(now: DateTime<Utc>) -> Self {
         Self { modified_at: now, updated_at: now }
+    }
+}
+
+impl Default for NewUserProfile {
+    fn default() -> Self {
+        Self {
+            user_id: Uuid::nil(),
+            business_id: None,
+            tenant_id: None,
+            occupation: None,
+            street: None,
+            city: None,
+            state: None,
+            postcode: None,
+            country: "US".into(),
+            phone_number: None,
+            is_business_owner: false,
+            shopify_access_token: None,
+            schema_name: None,
+            metadata: serde_json::Value::Object(Default::default()),
+        }
     }
 }
 
@@ -106,6 +130,16 @@ impl UserProfile {
         users_userprofile::table
             .filter(users_userprofile::user_id.eq(user))
             .select(Self::as_select())
+            .first(tenant.conn())
+            .optional()
+    }
+
+    /// The same, and nobody else can change or delete it until the end of the transaction.
+    pub(crate) fn lock_of_user(tenant: &mut TenantConn<'_>, user: Uuid) -> QueryResult<Option<Self>> {
+        users_userprofile::table
+            .filter(users_userprofile::user_id.eq(user))
+            .select(Self::as_select())
+            .for_no_key_update()
             .first(tenant.conn())
             .optional()
     }

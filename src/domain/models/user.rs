@@ -22,7 +22,7 @@ pub struct User {
 
 /// A user to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Insertable, Serialize, Deserialize)]
-#[diesel(table_name = custom_auth_user)]
+#[diesel(table_name = custom_auth_user, treat_none_as_default_value = false)]
 #[allow(missing_docs)]
 pub struct NewUser {
     pub id: Uuid,

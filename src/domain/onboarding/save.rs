@@ -24,9 +24,9 @@ pub struct Onboarded {
 /// Saves step 1 of the onboarding: the business, its details, the user's profile, all in the tenant's
 /// schema, and the mark that the user is onboarded.
 ///
-/// All of it is one transaction, or a savepoint of the caller's, so it runs in a
-/// [`scope::transaction`](crate::pg::scope::transaction) and on a
-/// [`scope::session`](crate::pg::scope::session) alike.
+/// All of it is one transaction: the caller's, in a [`scope::transaction`](crate::pg::scope::transaction()), or
+/// one of its own, in a [`scope::session`](crate::pg::scope::session()). After an error of the database the
+/// caller's can only be rolled back; to go on with it, call this inside a [`TenantConn::transaction`].
 ///
 /// **To repeat it safely, send it again.** A user has one profile in a tenant, and that has one business: the
 /// second call finds it and writes what the request says over it, so that no second business is made and the
@@ -34,13 +34,12 @@ pub struct Onboarded {
 ///
 /// # Errors
 ///
-/// Those of [`OnboardingError`], all before anything is written but for
-/// [`NoBusinessNumber`](OnboardingError::NoBusinessNumber), after which what was written is rolled back.
+/// Those of [`OnboardingError`]: all but the database's own come before anything is written.
 pub fn save_business_info(tenant: &mut TenantConn<'_>, info: &BusinessInfo) -> Result<Onboarded, OnboardingError> {
     info.validate()?;
-    tenant.transaction(|tenant| {
+    tenant.in_transaction(|tenant| {
         let (tenant_id, user) = check_user(tenant, info.user_id)?;
-        let profile = UserProfile::of_user(tenant, user.id)?;
+        let profile = UserProfile::lock_of_user(tenant, user.id)?;
         if let Some(other) = profile.as_ref().and_then(|profile| profile.tenant_id).filter(|id| *id != tenant_id) {
             return Err(OnboardingError::UserOfAnotherTenant { user: user.id, tenant: other.to_string() });
         }
@@ -114,7 +113,7 @@ fn save_profile(
                 user_id: info.user_id,
                 business_id: Some(business.id),
                 tenant_id: Some(tenant_id),
-                country: Some(info.country.clone()),
+                country: info.country.clone(),
                 is_business_owner: true,
                 schema_name: schema,
                 ..Default::default()
@@ -132,6 +131,6 @@ fn save_profile(
             UserProfile::update(tenant, profile.id, &changes)?
         }
     };
-    // Deleted since it was read, by somebody who does not lock the user.
+    // It was locked, so that it is there.
     Ok(updated.ok_or(diesel::result::Error::NotFound)?)
 }

@@ -1,23 +1,18 @@
-use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
-    sql_types::{Array, Bool, Nullable, Text},
-};
+use diesel::{PgConnection, QueryResult, RunQueryDsl, select};
+
+use super::path::{MARK, PATH, current_schema, current_schemas, current_setting};
 
 /// Where a connection's next row would go.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Current {
     /// The search_path as it is set: `"$user", public` on a fresh connection, most often.
-    #[diesel(sql_type = Text)]
     pub path: String,
     /// The schema in which a table would be created now; `None` when nothing on the path exists.
-    #[diesel(sql_type = Nullable<Text>)]
     pub schema: Option<String>,
     /// The schemas on the path that exist and that the role may use, in their order.
-    #[diesel(sql_type = Array<Text>)]
     pub visible: Vec<String>,
     /// Whether a [`transaction`](super::transaction) scope is on.
-    #[diesel(sql_type = Bool)]
     pub in_transaction_scope: bool,
 }
 
@@ -31,10 +26,9 @@ pub struct Current {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn current(conn: &mut PgConnection) -> QueryResult<Current> {
-    sql_query(
-        "SELECT current_setting('search_path') AS path, current_schema()::text AS schema, \
-                current_schemas(false)::text[] AS visible, \
-                coalesce(current_setting('tenantry.scope', true) = 'transaction', false) AS in_transaction_scope",
-    )
-    .get_result(conn)
+    let (path, schema, visible, mark) =
+        select((current_setting(PATH, true), current_schema(), current_schemas(false), current_setting(MARK, true)))
+            .get_result::<(Option<String>, _, _, Option<String>)>(conn)?;
+    let in_transaction_scope = mark.as_deref() == Some("transaction");
+    Ok(Current { path: path.unwrap_or_default(), schema, visible, in_transaction_scope })
 }

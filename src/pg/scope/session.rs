@@ -2,7 +2,10 @@ use std::ops::{Deref, DerefMut};
 
 use diesel::PgConnection;
 
-use super::{TenantConn, set_path, switch};
+use super::{
+    TenantConn,
+    path::{Before, put_back, switch},
+};
 use crate::{Error, SchemaName};
 
 /// Sets the connection's search_path to the tenant, alone, until the guard drops.
@@ -32,7 +35,7 @@ use crate::{Error, SchemaName};
 pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<SessionScope<'c>, Error> {
     let before = switch(conn, schema, false)?;
     let tenant = TenantConn::new(conn, schema.clone());
-    Ok(SessionScope { tenant, path_before: before.path_before, mark_before: before.mark_before })
+    Ok(SessionScope { tenant, before })
 }
 
 /// A [`TenantConn`] whose search_path is put back when it drops. Made by [`session`].
@@ -40,8 +43,7 @@ pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<Se
 #[must_use = "the path is put back as soon as this drops"]
 pub struct SessionScope<'c> {
     tenant: TenantConn<'c>,
-    path_before: String,
-    mark_before: Option<String>,
+    before: Before,
 }
 
 impl<'c> Deref for SessionScope<'c> {
@@ -60,7 +62,7 @@ impl<'c> DerefMut for SessionScope<'c> {
 
 impl Drop for SessionScope<'_> {
     fn drop(&mut self) {
-        let restored = set_path(self.tenant.conn(), &self.path_before, self.mark_before.as_deref(), false);
+        let restored = put_back(self.tenant.conn(), &self.before, false);
         if let Err(error) = restored {
             let schema = self.tenant.schema();
             tracing::error!(tenant.schema = %schema, error = %error.chain(), "The search_path still points at `{schema}`");

@@ -61,14 +61,34 @@ impl<'c> TenantConn<'c> {
 
     /// Runs the closure all or nothing: in a transaction, or in a savepoint when one is under way.
     ///
+    /// After its error, what the transaction had done before can still be committed.
+    ///
     /// # Errors
     ///
-    /// The closure's, and those of [`scope::transaction`](transaction).
+    /// The closure's, and those of [`scope::transaction`](super::transaction()).
     pub fn transaction<T, E: From<Error>>(
         &mut self,
         work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        transaction(self.conn, &self.schema, work)
+        transaction::savepoint(self.conn, &self.schema, work)
+    }
+
+    /// Runs the closure in the transaction that is under way, or else in one of its own.
+    ///
+    /// Saves the savepoint's two round trips, for a closure of which every error should end the whole
+    /// transaction.
+    ///
+    /// # Errors
+    ///
+    /// The closure's, and those of [`scope::transaction`](super::transaction()).
+    pub fn in_transaction<T, E: From<Error>>(
+        &mut self,
+        work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match transaction::in_transaction(self.conn) {
+            true => work(self),
+            false => transaction::transaction(self.conn, &self.schema, work),
+        }
     }
 }
 

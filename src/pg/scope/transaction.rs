@@ -6,7 +6,10 @@ use diesel::{
     result::Error as DieselError,
 };
 
-use super::{TenantConn, set_path, switch, why_not};
+use super::{
+    TenantConn,
+    path::{Before, put_back, switch, why_not},
+};
 use crate::{Error, SchemaName, quote};
 
 type Manager = AnsiTransactionManager;
@@ -41,6 +44,43 @@ pub fn transaction<T, E: From<Error>>(
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let scope = enter(conn, schema)?;
+    run(conn, schema, scope, work)
+}
+
+/// [`transaction`] for a connection that is inside the schema: no more than a savepoint, where one will do.
+pub(super) fn savepoint<T, E: From<Error>>(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    if !in_transaction(conn) {
+        return transaction(conn, schema, work);
+    }
+    Manager::begin_transaction(conn).map_err(Error::from)?;
+    run(conn, schema, Scope::Savepoint, work)
+}
+
+/// Whether Diesel has a transaction under way.
+pub(super) fn in_transaction(conn: &mut PgConnection) -> bool {
+    matches!(Manager::transaction_manager_status_mut(conn).transaction_depth(), Ok(Some(_)))
+}
+
+/// What was begun, and so what is to be ended.
+enum Scope {
+    /// A transaction, whose end puts the path back.
+    Outermost,
+    /// A savepoint, whose path would survive its release.
+    Nested(Before),
+    /// A savepoint that left the path alone.
+    Savepoint,
+}
+
+fn run<T, E: From<Error>>(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    scope: Scope,
+    work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let mut tenant = TenantConn::new(conn, schema.clone());
     // Diesel's own `transaction` leaves the transaction open when the closure panics.
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut tenant)));
@@ -58,14 +98,6 @@ pub fn transaction<T, E: From<Error>>(
             resume_unwind(panic)
         }
     }
-}
-
-/// What to put back.
-enum Scope {
-    /// Nothing: the transaction's end does it.
-    Outermost,
-    /// A savepoint's path survives its release.
-    Nested { path_before: String, mark_before: Option<String> },
 }
 
 fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
@@ -88,7 +120,7 @@ fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
 fn nest(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
     Manager::begin_transaction(conn)?;
     match switch(conn, schema, true) {
-        Ok(before) => Ok(Scope::Nested { path_before: before.path_before, mark_before: before.mark_before }),
+        Ok(before) => Ok(Scope::Nested(before)),
         Err(error) => {
             abandon(conn, schema);
             Err(error)
@@ -97,49 +129,56 @@ fn nest(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
 }
 
 fn leave(conn: &mut PgConnection, schema: &SchemaName, scope: &Scope) -> Result<(), Error> {
-    let left = match scope {
+    match scope {
         Scope::Outermost => commit(conn, schema),
-        Scope::Nested { path_before, mark_before } => release(conn, schema, path_before, mark_before.as_deref()),
-    };
-    if left.is_err() {
-        abandon(conn, schema);
+        Scope::Nested(before) => {
+            let visible = put_back(conn, before, true).map_err(|error| swallowed(conn, schema, error));
+            match visible {
+                Ok(visible) if visible == [schema.as_str()] => release(conn, schema),
+                Ok(visible) => {
+                    abandon(conn, schema);
+                    Err(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") })
+                }
+                Err(error) => {
+                    abandon(conn, schema);
+                    Err(error)
+                }
+            }
+        }
+        Scope::Savepoint => release(conn, schema),
     }
-    left
 }
 
 fn commit(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
     // The transaction is known to be ours and the outermost, so the textual COMMIT ends what it should,
     // and Diesel learns from the connection's status that it did.
-    conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema))).map_err(|error| match strayed(&error) {
+    let Err(error) = conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema))) else { return Ok(()) };
+    let told = match strayed(&error) {
         Some(path) => Error::LeftScope { schema: schema.clone(), path },
-        // A COMMIT that fails ends the transaction; where it is still open, it had failed before.
-        None if in_transaction(conn) => Error::SwallowedError { schema: schema.clone() },
-        None => error.into(),
-    })
-}
-
-fn release(conn: &mut PgConnection, schema: &SchemaName, path: &str, mark: Option<&str>) -> Result<(), Error> {
-    let visible = match set_path(conn, path, mark, true) {
-        Err(_) if in_transaction(conn) => return Err(Error::SwallowedError { schema: schema.clone() }),
-        visible => visible?,
+        None => swallowed(conn, schema, error.into()),
     };
-    if visible != [schema.as_str()] {
-        return Err(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") });
-    }
-    Ok(Manager::commit_transaction(conn)?)
+    abandon(conn, schema);
+    Err(told)
 }
 
-/// Rolls back what [`enter`] began, if it is still there.
+/// Releases the savepoint. Where that fails, Diesel has rolled it back.
+fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
+    Manager::commit_transaction(conn).map_err(|error| swallowed(conn, schema, error.into()))
+}
+
+/// What an error at a scope's end means: a statement before it had failed, unless the transaction is over,
+/// because the COMMIT itself failed or the connection is lost.
+fn swallowed(conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Error {
+    if in_transaction(conn) { Error::SwallowedError { schema: schema.clone() } } else { error }
+}
+
+/// Rolls back what was begun, if it is still there.
 fn abandon(conn: &mut PgConnection, schema: &SchemaName) {
     match Manager::rollback_transaction(conn) {
         Ok(()) | Err(DieselError::NotInTransaction) => {}
         // The connection is lost, and the server rolls back by itself: the first error is the one to tell.
         Err(error) => tracing::warn!(tenant.schema = %schema, %error, "Could not roll back in `{schema}`"),
     }
-}
-
-fn in_transaction(conn: &mut PgConnection) -> bool {
-    matches!(Manager::transaction_manager_status_mut(conn).transaction_depth(), Ok(Some(_)))
 }
 
 /// What [`proof`] puts before the path it found.
