@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{Table, presets::NOTHING};
 
 use crate::{
-    Status,
+    Error, Status,
     migrate::{Line, Migrations, Report, SchemaStatus, State},
     repair::{self, Outcome},
 };
@@ -16,21 +16,18 @@ const SHOWN: usize = 20;
 /// What a run did: each schema that was changed or failed, and the counts.
 pub(super) fn report(report: &Report) -> String {
     let mut table = columns();
-    let mut migrated = 0;
-    for line in &report.lines {
-        match line.outcome() {
-            "up to date" => continue,
-            "migrated" => migrated += 1,
-            _ => {}
-        }
-        if migrated <= SHOWN || line.result.is_err() {
+    // Schemas to which the same happened, ten thousand of them it may be, are listed up to a point.
+    let mut alike = BTreeMap::<String, usize>::new();
+    for line in report.lines.iter().filter(|line| line.outcome() != "up to date") {
+        let kind = line.result.as_ref().err().map_or("migrated".into(), Error::chain);
+        let seen = alike.entry(kind).or_default();
+        *seen += 1;
+        if *seen <= SHOWN {
             table.add_row([line.schema.clone(), line.outcome().into(), detail(line)]);
         }
     }
-    let more = match migrated.saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!("… and {more} more migrated\n"),
-    };
+    let more = alike.iter().filter(|(_, count)| **count > SHOWN);
+    let more: String = more.map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN)).collect();
     let counts = format!(
         "{} migrated, {} up to date, {} failed, in {:.1} s",
         report.count("migrated"),

@@ -77,7 +77,7 @@ impl Config {
                 .into(),
         })?;
         let default = Self::new(url.parse()?);
-        let number = |name: &str, default: u64| positive(&lookup, name, default);
+        let number = |name: &str, default: u64| positive(lookup, name, default);
         let seconds = |name, default: Duration| number(name, default.as_secs()).map(Duration::from_secs);
         Ok(Self {
             pool_size: number("TENANTRY_POOL_SIZE", default.pool_size.into())? as u32,

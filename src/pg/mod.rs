@@ -22,7 +22,9 @@ use crate::{Config, Error};
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     PgConnection::establish(&config.database_url.for_libpq(config.connect_timeout)).map_err(|error| {
         let reason = match error {
-            ConnectionError::BadConnection(words) => words.split_whitespace().collect::<Vec<_>>().join(" "),
+            ConnectionError::BadConnection(words) => {
+                words.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').into()
+            }
             other => other.to_string(),
         };
         Error::Connect { url: config.database_url.to_string(), reason }

@@ -62,14 +62,14 @@ fn twenty_thousand_onboardings_land_in_their_own_schemas() {
                     let schema = &tenants[number % TENANTS];
                     let conn = &mut pool.get().unwrap();
                     // Half of them the other way, and some that fail in between.
-                    if number % 2 == 0 {
+                    if number.is_multiple_of(2) {
                         scope::transaction(conn, schema, |tenant| onboarding::save_business_info(tenant, &info))
                             .unwrap();
                     } else {
                         let mut tenant = scope::session(conn, schema).unwrap();
                         onboarding::save_business_info(&mut tenant, &info).unwrap();
                     }
-                    if number % 100 == 0 {
+                    if number.is_multiple_of(100) {
                         let nobody = BusinessInfo::new(Uuid::max(), "Nobody's");
                         assert!(
                             scope::transaction(conn, schema, |tenant| onboarding::save_business_info(tenant, &nobody))

@@ -1,5 +1,7 @@
 //! Claims about behaviour, each on a real PostgreSQL and in a database of its own.
 
+#![allow(clippy::unwrap_used)]
+
 mod cli;
 mod fleet;
 mod incident;

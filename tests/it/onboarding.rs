@@ -341,7 +341,7 @@ fn it_runs_in_a_test_transaction() {
     let (_, acme) = tenant(conn, "acme");
     let ada = user(conn);
     let saved = save(conn, "acme", &BusinessInfo::new(ada.id, "Engines")).unwrap();
-    let found = scope::transaction(conn, &acme, |tenant| Business::all(tenant)).unwrap();
+    let found = scope::transaction(conn, &acme, Business::all).unwrap();
     assert_eq!(found, [saved.business]);
     assert_eq!(db.text("SELECT count(*) FROM pg_namespace WHERE nspname = 'acme'"), "0");
 }
