@@ -36,3 +36,7 @@ pub use config::{Config, DatabaseUrl};
 pub use error::Error;
 pub use fleet::{Fleet, Status};
 pub use schema_name::{SchemaName, SchemaNameError};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

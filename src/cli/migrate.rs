@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// Seconds that a statement may wait for a lock before its tenant counts as failed [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86400))]
     lock_timeout: Option<u32>,
+    /// Milliseconds that the locks of several tenants together may be held, so that small migrations can share a transaction [default: 50]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60000))]
+    lock_budget: Option<u32>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -31,6 +34,9 @@ impl Args {
         let mut run = Run::new(fleet.migrations).lock_timeout(lock_timeout).observer(&progress);
         if let Some(jobs) = self.jobs {
             run = run.jobs(jobs.into());
+        }
+        if let Some(budget) = self.lock_budget {
+            run = run.lock_budget(Duration::from_millis(budget.into()));
         }
         let report = fleet.migrate(&run, &|| pg::connect(config));
         progress.finish();

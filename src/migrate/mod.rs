@@ -1,6 +1,7 @@
 //! Migrations: read from Diesel's sources, looked up in every schema, applied to the schemas handed in.
 
 mod apply;
+mod group;
 mod report;
 mod run;
 mod set;

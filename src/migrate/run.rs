@@ -1,14 +1,18 @@
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, r2d2::R2D2Connection};
+use diesel::{PgConnection, connection::SimpleConnection, r2d2::R2D2Connection};
 
-use super::{Line, Migrations, Report, SchemaStatus, State, apply, survey};
-use crate::{Error, SchemaName};
+use super::{
+    Line, Migrations, Report, SchemaStatus, State, apply,
+    group::{self, Pace},
+    survey,
+};
+use crate::{Error, SchemaName, pg::scope};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
@@ -49,13 +53,20 @@ pub struct Run<'a> {
     migrations: &'a Migrations,
     jobs: usize,
     lock_timeout: Duration,
+    lock_budget: Duration,
     observer: &'a dyn Observer,
 }
 
 impl<'a> Run<'a> {
     /// A run of these migrations.
     pub fn new(migrations: &'a Migrations) -> Self {
-        Self { migrations, jobs: default_jobs(), lock_timeout: Duration::from_secs(5), observer: &Silent }
+        Self {
+            migrations,
+            jobs: default_jobs(),
+            lock_timeout: Duration::from_secs(5),
+            lock_budget: Duration::from_millis(50),
+            observer: &Silent,
+        }
     }
 
     /// Sets how many schemas are migrated at a time, each on a connection of its own.
@@ -75,6 +86,16 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Sets how long the locks of several schemas together may be held, so that small migrations can share a
+    /// transaction.
+    ///
+    /// Groups grow while they take less and shrink when they take more; a group that fails is done again one by
+    /// one. Zero keeps every schema in a transaction of its own. Defaults to 50 milliseconds.
+    pub fn lock_budget(mut self, budget: Duration) -> Self {
+        self.lock_budget = budget;
+        self
+    }
+
     /// Sets who is told how the run goes along. Defaults to nobody.
     pub fn observer(mut self, observer: &'a dyn Observer) -> Self {
         self.observer = observer;
@@ -87,11 +108,9 @@ impl<'a> Run<'a> {
     ///
     /// Those of [`apply`]: no tenant should then be migrated.
     pub fn public(&self, conn: &mut PgConnection) -> Result<Line, Error> {
-        let line = self.one(conn, &SchemaName::public());
-        match line.result {
-            Ok(_) => Ok(line),
-            Err(error) => Err(error),
-        }
+        let (started, schema) = (Instant::now(), SchemaName::public());
+        let applied = apply(conn, &schema, self.migrations, self.lock_timeout)?;
+        Ok(Line { schema: schema.to_string(), result: Ok(applied), duration: started.elapsed() })
     }
 
     /// Migrates the tenants on one connection, which may be inside a test transaction.
@@ -114,10 +133,16 @@ impl<'a> Run<'a> {
         // What is current already needs no worker, no lock and no transaction.
         let (current, behind): (Vec<_>, Vec<_>) =
             survey(&mut conn, schemas, self.migrations)?.into_iter().partition(SchemaStatus::is_current);
-        let mut finished: Vec<Line> = current.iter().map(|status| self.up_to_date(status)).collect();
-        let behind: Vec<SchemaName> = behind.into_iter().map(|status| status.schema).collect();
-        let next = AtomicUsize::new(0);
-        let take = || behind.get(next.fetch_add(1, Ordering::Relaxed));
+        let mut finished: Vec<Line> =
+            current.iter().map(|status| self.told(status.schema.as_str(), Ok(Vec::new()), Duration::ZERO)).collect();
+        let next = Mutex::new(behind.as_slice());
+        let take = |most: usize| {
+            let mut left = next.lock().unwrap_or_else(PoisonError::into_inner);
+            // Towards the end, smaller groups leave something for every worker.
+            let (group, rest) = left.split_at(most.min(left.len().div_ceil(self.jobs)));
+            *left = rest;
+            group
+        };
         thread::scope(|threads| {
             let helpers = 1..self.jobs.min(behind.len());
             let helpers: Vec<_> = helpers.map(|_| threads.spawn(|| self.work(connect, None, &take))).collect();
@@ -136,12 +161,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes schemas until there are none left, or no connection.
+    /// Takes groups of schemas until there are none left, or no connection.
     fn work<'s>(
         &self,
         connect: &Connector<'_>,
         conn: Option<PgConnection>,
-        take: &dyn Fn() -> Option<&'s SchemaName>,
+        take: &dyn Fn(usize) -> &'s [SchemaStatus],
     ) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut conn = match conn.map_or_else(connect, Ok) {
@@ -151,51 +176,80 @@ impl<'a> Run<'a> {
                 return lines;
             }
         };
-        while let Some(schema) = take() {
-            lines.push(self.finish(&mut conn, schema));
-            if conn.is_broken() {
+        let mut pace = Pace::new(self.lock_budget);
+        let mut served = 0;
+        loop {
+            let group = take(pace.size());
+            if group.is_empty() {
+                return lines;
+            }
+            lines.extend(self.group(&mut conn, group, &mut pace));
+            served += group.len();
+            // A connection's catalog cache grows with every schema it has seen, and never shrinks.
+            if conn.is_broken() || served >= RECYCLE {
+                served = 0;
                 match connect() {
                     Ok(fresh) => conn = fresh,
                     Err(error) => {
                         tracing::error!(error = %error.chain(), "The connection is lost");
-                        break;
+                        return lines;
                     }
                 }
             }
         }
-        lines
+    }
+
+    /// Migrates a group of schemas together if that goes, or else one by one.
+    fn group(&self, conn: &mut PgConnection, group: &[SchemaStatus], pace: &mut Pace) -> Vec<Line> {
+        let started = Instant::now();
+        match group::apply(conn, group, self.migrations, self.lock_timeout) {
+            Ok(true) => {
+                let duration = started.elapsed();
+                pace.took(group.len(), duration);
+                let share = duration / group.len() as u32;
+                group
+                    .iter()
+                    .map(|status| self.told(status.schema.as_str(), Ok(status.pending().to_vec()), share))
+                    .collect()
+            }
+            Ok(false) => group.iter().map(|status| self.finish(conn, &status.schema)).collect(),
+            Err(error) => {
+                tracing::debug!(%error, "Taking {} schemas one by one", group.len());
+                pace.failed();
+                group.iter().map(|status| self.finish(conn, &status.schema)).collect()
+            }
+        }
     }
 
     fn finish(&self, conn: &mut PgConnection, schema: &SchemaName) -> Line {
-        let line = self.one(conn, schema);
-        self.observer.on(&Event::Finished(&line));
-        line
-    }
-
-    fn up_to_date(&self, status: &SchemaStatus) -> Line {
-        let line = Line { schema: status.schema.to_string(), result: Ok(Vec::new()), duration: Duration::ZERO };
-        self.observer.on(&Event::Finished(&line));
-        line
-    }
-
-    fn one(&self, conn: &mut PgConnection, schema: &SchemaName) -> Line {
         let started = Instant::now();
         let result = apply(conn, schema, self.migrations, self.lock_timeout);
-        let duration = started.elapsed();
+        self.told(schema.as_str(), result, started.elapsed())
+    }
+
+    /// The line of a schema, once the log and the observer were told of it.
+    fn told(&self, schema: &str, result: Result<Vec<String>, Error>, duration: Duration) -> Line {
         let duration_ms = duration.as_millis() as u64;
         match &result {
             Ok(applied) if applied.is_empty() => {}
-            Ok(applied) => tracing::info!(tenant.schema = %schema, ?applied, duration_ms, "Migrated `{schema}`"),
+            Ok(applied) => tracing::info!(tenant.schema = schema, ?applied, duration_ms, "Migrated `{schema}`"),
             Err(error) => {
-                tracing::warn!(tenant.schema = %schema, error = %error.chain(), duration_ms, "Could not migrate `{schema}`");
+                tracing::warn!(tenant.schema = schema, error = %error.chain(), duration_ms, "Could not migrate `{schema}`");
             }
         }
-        Line { schema: schema.to_string(), result, duration }
+        let line = Line { schema: schema.into(), result, duration };
+        self.observer.on(&Event::Finished(&line));
+        line
     }
 
     /// The report, after the catalog was asked whether it is so.
     fn prove(&self, conn: &mut PgConnection, schemas: &[SchemaName], finished: Vec<Line>, started: Instant) -> Report {
-        match survey(conn, schemas, self.migrations) {
+        // The groups did not wait for the disk. One commit that does waits for all that came before it.
+        let flushed = match scope::in_transaction(conn) {
+            true => Ok(()),
+            false => conn.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT"),
+        };
+        match flushed.and_then(|()| survey(conn, schemas, self.migrations)) {
             Ok(found) => {
                 let found: HashMap<String, SchemaStatus> =
                     found.into_iter().map(|status| (status.schema.to_string(), status)).collect();
@@ -246,6 +300,9 @@ fn proven(status: &SchemaStatus) -> Result<(), Error> {
 fn lost(error: &Error) -> Error {
     Error::NotReached { reason: format!("its state could not be read back: {}", error.chain()) }
 }
+
+/// After how many schemas a worker takes a fresh connection.
+const RECYCLE: usize = 1000;
 
 fn default_jobs() -> usize {
     thread::available_parallelism().map_or(2, |cores| (cores.get() * 2).min(8))

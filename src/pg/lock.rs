@@ -14,7 +14,7 @@ use diesel::{
     sql_types::{Bool, Text},
 };
 
-use crate::{Error, SchemaName};
+use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
 pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Duration) -> Result<(), Error> {
@@ -33,6 +33,14 @@ pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Dur
 /// Bounds every wait for a lock of a row or a table, until the end of the transaction.
 pub(crate) fn timeout(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
     conn.batch_execute(&format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1)))
+}
+
+/// An expression that takes the schema's lock, or fails: for a message whose results nobody reads.
+pub(crate) fn must_lock(schema: &SchemaName) -> String {
+    let name = quote::literal(&format!("tenantry:{schema}"));
+    format!(
+        "CASE WHEN pg_try_advisory_xact_lock(hashtextextended({name}, 0)) THEN 0 ELSE ('locked: ' || now())::int END"
+    )
 }
 
 fn try_lock(conn: &mut PgConnection, schema: &SchemaName) -> Result<bool, Error> {

@@ -97,6 +97,37 @@ fn a_failing_tenant_leaves_the_others_migrated() {
 }
 
 #[test]
+fn small_migrations_of_several_tenants_share_a_transaction() {
+    let tenants = names(40);
+    let db = registered(tenants.iter().map(String::as_str));
+    migrate(&db, run().jobs(1).lock_budget(Duration::from_secs(60))).unwrap();
+    let transactions = |db: &TestDatabase| -> usize {
+        let histories = tenants.iter().map(|name| format!("SELECT xmin::text FROM {name}.__diesel_schema_migrations"));
+        db.texts(&histories.collect::<Vec<_>>().join(" UNION ")).len()
+    };
+    assert!(transactions(&db) <= 10, "groups of 1, 2, 4, 8 and so on");
+
+    let db = registered(tenants.iter().map(String::as_str));
+    migrate(&db, run().jobs(1).lock_budget(Duration::ZERO)).unwrap();
+    assert_eq!(transactions(&db), 40);
+}
+
+#[test]
+fn one_bad_tenant_costs_its_group_nothing() {
+    let tenants = names(40);
+    let db = registered(tenants.iter().map(String::as_str));
+    for bad in ["tenant_007", "tenant_020"] {
+        db.execute(bad, "CREATE TABLE users_userprofile ()");
+    }
+    db.execute("public", "DROP SCHEMA tenant_030");
+    let report = migrate(&db, run().jobs(2).lock_budget(Duration::from_secs(60))).unwrap();
+    let failed: Vec<&str> = report.failures().map(|(schema, _)| schema).collect();
+    assert_eq!((failed, report.count("migrated")), (vec!["tenant_007", "tenant_020", "tenant_030"], 37));
+    assert_eq!(db.versions("tenant_007"), Vec::<String>::new());
+    assert_eq!(db.versions("tenant_008"), ["0001", "0002"]);
+}
+
+#[test]
 fn a_registry_row_without_a_schema_is_reported_and_never_migrated_into_public() {
     let db = registered(["acme"]);
     register(&db, "ghost");

@@ -61,7 +61,7 @@ pub(super) fn savepoint<T, E: From<Error>>(
 }
 
 /// Whether Diesel has a transaction under way.
-pub(super) fn in_transaction(conn: &mut PgConnection) -> bool {
+pub(crate) fn in_transaction(conn: &mut PgConnection) -> bool {
     matches!(Manager::transaction_manager_status_mut(conn).transaction_depth(), Ok(Some(_)))
 }
 

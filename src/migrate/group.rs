@@ -1,0 +1,126 @@
+//! Several tenants in one message: the quick way, for when nothing is in the way.
+
+use std::time::Duration;
+
+use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration::CREATE_MIGRATIONS_TABLE};
+
+use super::{Migration, Migrations, SchemaStatus, State, set::Script};
+use crate::pg::{ddl, lock, scope};
+
+/// Applies what is pending in these schemas as one transaction and one message; false where that cannot be.
+///
+/// Everything that could be in the way makes the message fail, and then all of it is undone: a schema that
+/// is missing or locked, a history that is no longer as it was surveyed, a script. The caller then takes the
+/// schemas one by one, which tells what it was.
+pub(super) fn apply(
+    conn: &mut PgConnection,
+    group: &[SchemaStatus],
+    migrations: &Migrations,
+    lock_timeout: Duration,
+) -> QueryResult<bool> {
+    let parts: Option<Vec<String>> = group.iter().map(|status| part(status, migrations)).collect();
+    let Some(parts) = parts else { return Ok(false) };
+    if scope::in_transaction(conn) {
+        // A COMMIT would end what is not ours.
+        return Ok(false);
+    }
+    // The run ends with a commit that waits for the disk, and WAL is written in order.
+    let message = format!(
+        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {};\n{}\nCOMMIT",
+        lock_timeout.as_millis().max(1),
+        parts.concat(),
+    );
+    let sent = conn.batch_execute(&message);
+    if sent.is_err() {
+        conn.batch_execute("ROLLBACK")?;
+    }
+    sent.map(|()| true)
+}
+
+/// One schema's part of the message.
+fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
+    let State::Known { applied, pending, .. } = &status.state else { return None };
+    let schema = &status.schema;
+    let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
+    let mut part = format!(
+        "{path}, {proof}, {lock};\n{history};\nSELECT {unchanged};\n",
+        lock = lock::must_lock(schema),
+        history = if applied.is_empty() { CREATE_MIGRATIONS_TABLE } else { "" },
+        unchanged = ddl::must_have_recorded(schema, applied),
+    );
+    let is_pending = |migration: &&Migration| pending.iter().any(|version| version == migration.version());
+    for migration in migrations.expected(schema).filter(is_pending) {
+        let Script::Sql(up) = migration.script() else { return None };
+        if !migration.runs_in_transaction() {
+            return None;
+        }
+        let record = ddl::insert_version(schema, migration.version());
+        // The script may end in a comment, or without a semicolon.
+        part += &format!("{path};\n{record};\n{up}\n;\nSELECT {proof};\n");
+    }
+    Some(part)
+}
+
+/// How many schemas to put into one message: more while their locks are held for less than the budget.
+#[derive(Debug)]
+pub(super) struct Pace {
+    budget: Duration,
+    size: usize,
+}
+
+/// A transaction's locks have to fit into the server's table of them.
+const MOST: usize = 64;
+
+impl Pace {
+    pub(super) fn new(budget: Duration) -> Self {
+        Self { budget, size: 1 }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Learns from a group that took so long.
+    pub(super) fn took(&mut self, schemas: usize, elapsed: Duration) {
+        if elapsed > self.budget {
+            self.size = (schemas / 2).max(1);
+        } else if elapsed * 2 <= self.budget && schemas == self.size {
+            self.size = (self.size * 2).min(MOST);
+        }
+    }
+
+    /// Learns from a group that failed.
+    pub(super) fn failed(&mut self) {
+        self.size = 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn groups_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
+        let mut pace = Pace::new(BUDGET);
+        for expected in [2, 4, 8, 16, 32, 64, 64] {
+            pace.took(pace.size(), BUDGET / 10);
+            assert_eq!(pace.size(), expected);
+        }
+        pace.took(64, BUDGET * 2);
+        assert_eq!(pace.size(), 32);
+        pace.took(32, BUDGET * 3 / 4);
+        assert_eq!(pace.size(), 32, "between half and all of the budget is right");
+        pace.failed();
+        assert_eq!(pace.size(), 1);
+    }
+
+    #[test]
+    fn the_last_group_of_a_run_teaches_nothing() {
+        let mut pace = Pace::new(BUDGET);
+        pace.took(1, BUDGET / 10);
+        pace.took(1, BUDGET / 10);
+        assert_eq!(pace.size(), 2);
+    }
+}
