@@ -157,7 +157,11 @@ pub(super) fn repair(report: &repair::Report) -> String {
         }
         for entry in &outcome.left {
             left += 1;
-            out += &format!("    left alone: {} {} {}\n", entry.table, entry.key, entry.reason);
+            out += &format!("    left alone: {} {} {}", entry.table, entry.key, entry.reason);
+            if entry.rows > 0 {
+                out += &format!("; referred to by {} of the tenant", plural(entry.rows as usize, "row"));
+            }
+            out.push('\n');
         }
         if let Err(error) = &tenant.result {
             failed += 1;

@@ -1,6 +1,6 @@
 //! Decides what to do in one tenant, and writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
@@ -57,13 +57,28 @@ impl Proposal {
     }
 
     /// Adds rows that were not in it, and returns those.
-    fn add(&mut self, table: &str, admitted: Admitted) -> BTreeSet<Place> {
-        let mut new = BTreeSet::new();
+    fn add(&mut self, table: &str, admitted: Admitted) -> Vec<Place> {
+        let mut new = Vec::new();
         for (places, target) in [(admitted.as_is, &mut self.copies), (admitted.renumbered, &mut self.renumbered)] {
             let known = target.entry(table.into()).or_default();
             new.extend(places.into_iter().filter(|place| known.insert(place.clone())));
         }
         new
+    }
+}
+
+/// Rows of one table that refer to a row of another which is not in their schema.
+struct Orphan<'f> {
+    child: &'f str,
+    columns: &'f [String],
+    parent: &'f str,
+    key: &'f [String],
+    rows: i64,
+}
+
+impl Orphan<'_> {
+    fn leave(&self, reason: Reason, proposal: &mut Proposal) {
+        proposal.left.insert(Left { table: self.parent.into(), key: self.key.join(", "), rows: self.rows, reason });
     }
 }
 
@@ -81,11 +96,16 @@ impl Proposer<'_> {
                 Problem::Nulls { column, rows } => {
                     proposal.fills.push(Filled { table: table.clone(), column: column.clone(), rows: *rows });
                 }
-                Problem::Orphans { parent, key, in_public: false, .. } => {
-                    proposal.left.insert(left(parent, key, Reason::InNeitherSchema));
-                }
-                Problem::Orphans { columns, parent, key, in_public: true, .. } => {
-                    self.place_parent(conn, table, columns, parent, key, &mut proposal)?;
+                Problem::Orphans { columns, parent, key, rows, in_public } => {
+                    let orphan = Orphan { child: table, columns, parent, key, rows: *rows };
+                    let contested = self.contested.get(&(parent.clone(), key.clone()));
+                    match (in_public, contested) {
+                        (false, _) => orphan.leave(Reason::InNeitherSchema, &mut proposal),
+                        (true, Some(tenants)) => {
+                            orphan.leave(Reason::Contested { tenants: tenants.clone() }, &mut proposal)
+                        }
+                        (true, None) => self.place(conn, &orphan, &mut proposal)?,
+                    }
                 }
             }
         }
@@ -93,44 +113,39 @@ impl Proposer<'_> {
     }
 
     /// Copies the row that orphans refer to, with all that belongs to it.
-    fn place_parent(
-        &self,
-        conn: &mut PgConnection,
-        child: &str,
-        columns: &[String],
-        parent: &str,
-        key: &[String],
-        proposal: &mut Proposal,
-    ) -> QueryResult<()> {
-        if let Some(tenants) = self.contested.get(&(parent.into(), key.into())) {
-            proposal.left.insert(left(parent, key, Reason::Contested { tenants: tenants.clone() }));
-            return Ok(());
-        }
-        let refers = |r: &&Reference| r.child == child && r.child_columns == columns && r.parent == parent;
-        let Some(reference) = self.examined.references.iter().find(refers) else { return Ok(()) };
-        let key_of: Vec<String> =
-            reference.parent_columns.iter().map(|name| format!("p.{}::text", quote::identifier(name))).collect();
-        let places = self.places(conn, parent, &format!("ARRAY[{}] = $1", key_of.join(", ")), key)?;
-        let mut found = BTreeMap::from([(parent.to_owned(), places)]);
-        // Breadth first: whatever was added may have parents that are missing too, and dependants.
-        while let Some((table, places)) = found.pop_first() {
-            let admitted = self.admit(conn, &table, places, &mut proposal.left)?;
-            let new: Vec<Place> = proposal.add(&table, admitted).into_iter().collect();
-            if new.is_empty() {
-                continue;
-            }
+    ///
+    /// What refers to it belongs to it, and so on. What it refers to is only needed: that comes along alone,
+    /// since others than this tenant may refer to it too.
+    fn place(&self, conn: &mut PgConnection, orphan: &Orphan<'_>, proposal: &mut Proposal) -> QueryResult<()> {
+        let mut seen = BTreeSet::new();
+        let mut queue = VecDeque::from([(orphan.parent.to_owned(), self.parent_of(conn, orphan)?, true)]);
+        while let Some((table, places, belongs)) = queue.pop_front() {
+            let rows = if seen.is_empty() { orphan.rows } else { 0 };
+            let admitted = self.admit(conn, &table, places, rows, &mut proposal.left)?;
+            let all: Vec<Place> = admitted.as_is.union(&admitted.renumbered).cloned().collect();
+            let new = proposal.add(&table, admitted);
+            let of_ours: Vec<Place> =
+                all.into_iter().filter(|place| belongs && seen.insert((table.clone(), place.clone()))).collect();
             for reference in &self.examined.references {
-                if reference.child == table {
-                    let more = self.missing_parents(conn, reference, &new)?;
-                    found.entry(reference.parent.clone()).or_default().extend(more);
+                if reference.child == table && !new.is_empty() {
+                    queue.push_back((reference.parent.clone(), self.missing_parents(conn, reference, &new)?, false));
                 }
-                if reference.parent == table {
-                    let more = self.dependants(conn, reference, &new)?;
-                    found.entry(reference.child.clone()).or_default().extend(more);
+                if reference.parent == table && !of_ours.is_empty() {
+                    queue.push_back((reference.child.clone(), self.dependants(conn, reference, &of_ours)?, true));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The row of `public` that orphans refer to.
+    fn parent_of(&self, conn: &mut PgConnection, orphan: &Orphan<'_>) -> QueryResult<BTreeSet<Place>> {
+        let refers =
+            |r: &&Reference| r.child == orphan.child && r.child_columns == orphan.columns && r.parent == orphan.parent;
+        let Some(reference) = self.examined.references.iter().find(refers) else { return Ok(BTreeSet::new()) };
+        let key: Vec<String> =
+            reference.parent_columns.iter().map(|name| format!("p.{}::text", quote::identifier(name))).collect();
+        self.places(conn, orphan.parent, &format!("ARRAY[{}] = $1", key.join(", ")), orphan.key)
     }
 
     /// The rows of `public` to which these refer and which the tenant does not have.
@@ -201,12 +216,13 @@ impl Proposer<'_> {
         conn: &mut PgConnection,
         table: &str,
         places: BTreeSet<Place>,
+        rows: i64,
         left: &mut BTreeSet<Left>,
     ) -> QueryResult<Admitted> {
         let mut admitted = Admitted { as_is: places, ..Default::default() };
         for (place, key, owner) in self.foreign(conn, table, &admitted.as_is)? {
             admitted.as_is.remove(&place);
-            left.insert(Left { table: table.into(), key, reason: Reason::OfAnotherTenant { owner } });
+            left.insert(Left { table: table.into(), key, rows, reason: Reason::OfAnotherTenant { owner } });
         }
         let Some(structure) = self.examined.tenant.tables.get(table) else { return Ok(Admitted::default()) };
         for key in &structure.keys {
@@ -220,7 +236,7 @@ impl Proposer<'_> {
                     admitted.renumbered.insert(place);
                 } else {
                     let reason = Reason::DifferentRecord { index: key.name.clone() };
-                    left.insert(Left { table: table.into(), key: text, reason });
+                    left.insert(Left { table: table.into(), key: text, rows, reason });
                 }
             }
         }
@@ -336,8 +352,4 @@ pub(super) fn shared_columns<'t>(public: &Structure, tenant: &'t Structure, tabl
 fn equal(columns: &[String], left: &str, right: &str) -> String {
     let pairs = columns.iter().map(|name| quote::identifier(name));
     pairs.map(|name| format!("{left}.{name} = {right}.{name}")).collect::<Vec<_>>().join(" AND ")
-}
-
-fn left(table: &str, key: &[String], reason: Reason) -> Left {
-    Left { table: table.into(), key: key.join(", "), reason }
 }

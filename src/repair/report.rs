@@ -59,6 +59,8 @@ pub struct Left {
     pub table: String,
     /// The row's key.
     pub key: String,
+    /// How many of the tenant's rows refer to it in vain.
+    pub rows: i64,
     /// Why it was left.
     #[serde(flatten)]
     pub reason: Reason,

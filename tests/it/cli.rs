@@ -162,7 +162,7 @@ fn repair_shows_then_does_then_finds_nothing() {
     insta::assert_snapshot!(dry.out, @"
     acme
         would copy 1 row of business_business from public
-        left alone: business_business 00000000-0000-0000-0000-000000000000 is in neither the tenant's schema nor public
+        left alone: business_business 00000000-0000-0000-0000-000000000000 is in neither the tenant's schema nor public; referred to by 1 row of the tenant
     1 tenant examined, 1 ill: would copy 1 row, would fill 0 nulls, left 1 alone, 0 failed
     ");
     assert_eq!(db.text("SELECT count(*) FROM acme.business_business"), "0");

@@ -180,6 +180,27 @@ fn what_a_copied_row_refers_to_is_copied_first() {
 }
 
 #[test]
+fn what_is_only_referred_to_does_not_bring_the_rows_of_others() {
+    let (db, _) = fleet(["acme"]);
+    for schema in ["public", "acme"] {
+        db.execute(
+            schema,
+            "CREATE TABLE groups (id int PRIMARY KEY); ALTER TABLE business_business ADD group_id int REFERENCES groups",
+        );
+    }
+    db.execute(
+        "public",
+        &format!(
+            "INSERT INTO groups VALUES (1); \
+             INSERT INTO business_business (id, name, group_id) VALUES ('{B1}', 'Ours', 1), ('{B2}', 'Another tenant''s', 1)"
+        ),
+    );
+    orphan(&db, "acme", B1);
+    assert_eq!(only(&repair(&db)).copied, [copied("business_business", 1), copied("groups", 1)]);
+    assert_eq!(db.texts("SELECT name FROM acme.business_business"), ["Ours"]);
+}
+
+#[test]
 fn nulls_are_filled_from_the_row_itself() {
     let (db, _) = fleet(["acme"]);
     db.execute("acme",
@@ -267,7 +288,8 @@ fn what_cannot_be_decided_is_left_alone_and_named() {
         .iter()
         .map(|tenant| (tenant.schema.as_str(), tenant.result.as_ref().unwrap().left.clone()))
         .collect();
-    let expected = |key: &str, reason| vec![Left { table: "business_business".into(), key: key.into(), reason }];
+    let expected =
+        |key: &str, reason| vec![Left { table: "business_business".into(), key: key.into(), rows: 1, reason }];
     assert_eq!(
         left,
         [
