@@ -88,6 +88,12 @@ pub enum Error {
         /// How long the lock was polled.
         waited: Duration,
     },
+    /// Another run holds the lock of the fleet.
+    #[error("another run is under way, by {holder}: wait for it with --wait, or look for what it left open")]
+    RunInProgress {
+        /// Whose connection holds the lock, and since when.
+        holder: String,
+    },
     /// A migration failed; nothing of it, and nothing of those before it in the same schema, was kept.
     #[error("migration {version} failed in schema `{schema}`")]
     Migration {

@@ -8,6 +8,7 @@ use crate::{
     directory::{Listing, TenantDirectory},
     doctor::Rules,
     migrate::{Connector, Line, Migrations, Report, Run, SchemaStatus, State, survey},
+    pg::lock,
 };
 
 /// All schemas of one database: `public`, and the tenants of a directory.
@@ -36,15 +37,18 @@ impl Fleet<'_> {
     ///
     /// # Errors
     ///
-    /// When `public` could not be migrated, so that no tenant was touched, or when there is no connection.
+    /// [`Error::RunInProgress`], or when `public` could not be migrated, so that no tenant was touched, or when
+    /// there is no connection.
     /// A tenant's failure is a line of the report.
     pub fn migrate(&self, run: &Run<'_>, connect: &Connector<'_>) -> Result<Report, Error> {
         let mut conn = connect()?;
+        lock::fleet(&mut conn, run.patience())?;
         let public = run.public(&mut conn)?;
         // The registry may have been made by that very migration.
         let listing = self.directory.list(&mut conn)?;
-        drop(conn);
         let report = run.tenants(connect, &listing.schemas())?;
+        // The lock was this connection's.
+        drop(conn);
         Ok(complete(public, report, &listing))
     }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Health, output, progress::Progress, render, select::Selection};
+use super::{Health, interrupt, output, progress::Progress, render, select::Selection};
 use crate::{Config, Fleet, migrate::Run, pg};
 
 /// Apply what is pending: to `public`, and then to every tenant, active or suspended
@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Milliseconds that the locks of several tenants together may be held, so that small migrations can share a transaction [default: 50]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=60000))]
     lock_budget: Option<u32>,
+    /// Wait for another run over the same database to end, instead of saying whose it is
+    #[arg(long)]
+    wait: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -31,9 +34,13 @@ impl Args {
         let fleet = Fleet { directory, ..fleet };
         let progress = Progress::new();
         let lock_timeout = self.lock_timeout.map_or(config.lock_timeout, |seconds| Duration::from_secs(seconds.into()));
-        let mut run = Run::new(fleet.migrations).lock_timeout(lock_timeout).observer(&progress);
+        let mut run =
+            Run::new(fleet.migrations).lock_timeout(lock_timeout).observer(&progress).stop_when(interrupt::flag());
         if let Some(jobs) = self.jobs {
             run = run.jobs(jobs.into());
+        }
+        if self.wait {
+            run = run.wait(Duration::MAX);
         }
         if let Some(budget) = self.lock_budget {
             run = run.lock_budget(Duration::from_millis(budget.into()));

@@ -13,6 +13,7 @@
 //! Results go to stdout, progress and errors to stderr. Exit codes: 0 done and healthy, 1 could not run,
 //! 2 ran and something needs attention.
 
+mod interrupt;
 mod migrate;
 mod output;
 mod plan;

@@ -1,6 +1,9 @@
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -54,6 +57,8 @@ pub struct Run<'a> {
     jobs: usize,
     lock_timeout: Duration,
     lock_budget: Duration,
+    patience: Duration,
+    stop: &'a AtomicBool,
     observer: &'a dyn Observer,
 }
 
@@ -65,6 +70,8 @@ impl<'a> Run<'a> {
             jobs: default_jobs(),
             lock_timeout: Duration::from_secs(5),
             lock_budget: Duration::from_millis(50),
+            patience: Duration::ZERO,
+            stop: &NEVER,
             observer: &Silent,
         }
     }
@@ -96,6 +103,26 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Sets how long to wait for another run over the same database to end. Defaults to not at all.
+    ///
+    /// The lock belongs to a connection, so a run needs connections of its own, not a pooler's in transaction mode.
+    pub fn wait(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long to wait for another run.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Sets a flag that ends the run early: once it is true, what is under way is finished and the rest is
+    /// reported as not reached.
+    pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = stop;
+        self
+    }
+
     /// Sets who is told how the run goes along. Defaults to nobody.
     pub fn observer(mut self, observer: &'a dyn Observer) -> Self {
         self.observer = observer;
@@ -117,7 +144,8 @@ impl<'a> Run<'a> {
     pub fn tenants_on(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
         let started = Instant::now();
         self.observer.on(&Event::Started { tenants: schemas.len() });
-        let finished = schemas.iter().map(|schema| self.finish(conn, schema)).collect();
+        let on = |_: &&SchemaName| !self.stop.load(Ordering::Relaxed);
+        let finished = schemas.iter().take_while(on).map(|schema| self.finish(conn, schema)).collect();
         self.prove(conn, schemas, finished, started)
     }
 
@@ -137,6 +165,9 @@ impl<'a> Run<'a> {
             current.iter().map(|status| self.told(status.schema.as_str(), Ok(Vec::new()), Duration::ZERO)).collect();
         let next = Mutex::new(behind.as_slice());
         let take = |most: usize| {
+            if self.stop.load(Ordering::Relaxed) {
+                return &[][..];
+            }
             let mut left = next.lock().unwrap_or_else(PoisonError::into_inner);
             // Towards the end, smaller groups leave something for every worker.
             let (group, rest) = left.split_at(most.min(left.len().div_ceil(self.jobs)));
@@ -157,7 +188,7 @@ impl<'a> Run<'a> {
         // A connection that lasted through all of it is not to be counted on.
         match connect() {
             Ok(mut conn) => Ok(self.prove(&mut conn, schemas, finished, started)),
-            Err(error) => Ok(report(schemas, finished, started, |_| Err(lost(&error)))),
+            Err(error) => Ok(self.report(schemas, finished, started, |_| Err(lost(&error)))),
         }
     }
 
@@ -253,38 +284,44 @@ impl<'a> Run<'a> {
             Ok(found) => {
                 let found: HashMap<String, SchemaStatus> =
                     found.into_iter().map(|status| (status.schema.to_string(), status)).collect();
-                report(schemas, finished, started, |schema| found.get(schema.as_str()).map_or(Ok(()), proven))
+                self.report(schemas, finished, started, |schema| found.get(schema.as_str()).map_or(Ok(()), proven))
             }
             Err(error) => {
                 let error = Error::from(error);
-                report(schemas, finished, started, |_| Err(lost(&error)))
+                self.report(schemas, finished, started, |_| Err(lost(&error)))
             }
         }
     }
-}
 
-/// Puts the lines into the order of the schemas, and corrects those that the check refutes.
-fn report(
-    schemas: &[SchemaName],
-    finished: Vec<Line>,
-    started: Instant,
-    check: impl Fn(&SchemaName) -> Result<(), Error>,
-) -> Report {
-    let mut finished: HashMap<String, Line> = finished.into_iter().map(|line| (line.schema.clone(), line)).collect();
-    let lines = schemas.iter().map(|schema| match finished.remove(schema.as_str()) {
-        Some(mut line) => {
-            if let (Ok(_), Err(error)) = (&line.result, check(schema)) {
-                line.result = Err(error);
+    /// The lines in the order of the schemas, corrected where the check refutes them.
+    fn report(
+        &self,
+        schemas: &[SchemaName],
+        finished: Vec<Line>,
+        started: Instant,
+        check: impl Fn(&SchemaName) -> Result<(), Error>,
+    ) -> Report {
+        let mut finished: HashMap<String, Line> =
+            finished.into_iter().map(|line| (line.schema.clone(), line)).collect();
+        let missed = match self.stop.load(Ordering::Relaxed) {
+            true => "the run was stopped before its turn",
+            false => "the connection was lost before its turn",
+        };
+        let lines = schemas.iter().map(|schema| match finished.remove(schema.as_str()) {
+            Some(mut line) => {
+                if let (Ok(_), Err(error)) = (&line.result, check(schema)) {
+                    line.result = Err(error);
+                }
+                line
             }
-            line
-        }
-        None => Line {
-            schema: schema.to_string(),
-            result: Err(Error::NotReached { reason: "the connection was lost before its turn".into() }),
-            duration: Duration::ZERO,
-        },
-    });
-    Report { lines: lines.collect(), elapsed: started.elapsed() }
+            None => Line {
+                schema: schema.to_string(),
+                result: Err(Error::NotReached { reason: missed.into() }),
+                duration: Duration::ZERO,
+            },
+        });
+        Report { lines: lines.collect(), elapsed: started.elapsed() }
+    }
 }
 
 fn proven(status: &SchemaStatus) -> Result<(), Error> {
@@ -300,6 +337,8 @@ fn proven(status: &SchemaStatus) -> Result<(), Error> {
 fn lost(error: &Error) -> Error {
     Error::NotReached { reason: format!("its state could not be read back: {}", error.chain()) }
 }
+
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// After how many schemas a worker takes a fresh connection.
 const RECYCLE: usize = 1000;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     dsl::sql,
-    select,
+    select, sql_query,
     sql_types::{Bool, Text},
 };
 
@@ -28,6 +28,41 @@ pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Dur
         pause = (pause * 2).min(Duration::from_millis(200));
     }
     Ok(())
+}
+
+/// Takes the lock that one run holds for all of a fleet, until the connection closes.
+pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration) -> Result<(), Error> {
+    let started = Instant::now();
+    loop {
+        let lock = sql::<Bool>(&format!("pg_try_advisory_lock({FLEET})"));
+        if select(lock).get_result(conn)? {
+            return Ok(());
+        }
+        if started.elapsed() >= patience {
+            return Err(Error::RunInProgress { holder: fleet_holder(conn)? });
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+const FLEET: &str = "hashtextextended('tenantry fleet', 0)";
+
+fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Holder {
+        #[diesel(sql_type = Text)]
+        holder: String,
+    }
+    let holder: Option<Holder> = sql_query(format!(
+        "SELECT format('role %s from %s, process %s of the server, since %s', a.usename, \
+                coalesce(host(a.client_addr), 'this machine'), a.pid, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')) AS holder \
+         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = current_database() \
+           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET}",
+    ))
+    .get_result(conn)
+    .optional()?;
+    Ok(holder.map_or("one that has just ended".into(), |found| found.holder))
 }
 
 /// Bounds every wait for a lock of a row or a table, until the end of the transaction.

@@ -1,6 +1,7 @@
 //! Runs over all tenants.
 
 use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -175,7 +176,9 @@ fn runs_that_race_apply_everything_once() {
     let tenants = names(20);
     let db = registered(tenants.iter().map(String::as_str));
     let reports: Vec<Report> = thread::scope(|threads| {
-        let racers: Vec<_> = (0..3).map(|_| threads.spawn(|| migrate(&db, run().jobs(2)).unwrap())).collect();
+        let racers: Vec<_> = (0..3)
+            .map(|_| threads.spawn(|| migrate(&db, run().jobs(2).wait(Duration::from_secs(60))).unwrap()))
+            .collect();
         racers.into_iter().map(|racer| racer.join().unwrap()).collect()
     });
     assert_eq!(reports.iter().map(|report| report.count("failed")).sum::<usize>(), 0);
@@ -183,6 +186,45 @@ fn runs_that_race_apply_everything_once() {
     for name in &tenants {
         assert_eq!(db.versions(name), ["0001", "0002"]);
     }
+}
+
+#[test]
+fn a_second_run_is_told_who_holds_the_fleet() {
+    let db = registered(["acme"]);
+    let holder = &mut db.connect();
+    holder.batch_execute("SELECT pg_advisory_lock(hashtextextended('tenantry fleet', 0))").unwrap();
+    let error = migrate(&db, run()).unwrap_err();
+    let role = db.text("SELECT current_user");
+    assert!(
+        matches!(&error, Error::RunInProgress { holder } if holder.starts_with(&format!("role {role} from "))),
+        "{error}"
+    );
+    assert_eq!(db.versions("acme"), Vec::<String>::new());
+    holder.batch_execute("SELECT pg_advisory_unlock_all()").unwrap();
+    assert_eq!(migrate(&db, run()).unwrap().count("migrated"), 1);
+}
+
+#[test]
+fn a_run_that_is_stopped_finishes_what_is_under_way_and_reports_the_rest() {
+    struct StopAfter(AtomicUsize, AtomicBool);
+    impl Observer for StopAfter {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event
+                && self.0.fetch_sub(1, Ordering::SeqCst) == 1
+            {
+                self.1.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+    let tenants = names(30);
+    let db = registered(tenants.iter().map(String::as_str));
+    let stop = StopAfter(AtomicUsize::new(5), AtomicBool::new(false));
+    let report = migrate(&db, run().jobs(2).lock_budget(Duration::ZERO).observer(&stop).stop_when(&stop.1)).unwrap();
+    let (migrated, failed) = (report.count("migrated"), report.count("failed"));
+    assert!((5..=7).contains(&migrated) && migrated + failed == 30, "{migrated} {failed}");
+    let reasons: Vec<String> = report.failures().map(|(_, error)| error.chain()).collect();
+    assert!(reasons.iter().all(|reason| reason.contains("the run was stopped before its turn")), "{reasons:?}");
+    assert_eq!(migrate(&db, run()).unwrap().count("migrated"), 30 - migrated);
 }
 
 #[test]
@@ -270,8 +312,8 @@ fn the_whole_fleet_migrates_inside_a_test_transaction() {
 #[test]
 fn fewer_connections_than_jobs_are_enough() {
     let db = registered(["acme", "globex", "hooli"]);
-    let first = std::sync::atomic::AtomicUsize::new(0);
-    let connect = || match first.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+    let first = AtomicUsize::new(0);
+    let connect = || match first.fetch_add(1, Ordering::SeqCst) {
         // The second connection and those after it, for the helpers, are refused; the last one proves.
         2 | 3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(db.config()),
