@@ -10,8 +10,8 @@ use crate::pg::{ddl, lock, scope};
 /// Applies what is pending in these schemas as one transaction and one message; false where that cannot be.
 ///
 /// Everything that could be in the way makes the message fail, and then all of it is undone: a schema that
-/// is missing or locked, a history that is no longer as it was surveyed, a script. The caller then takes the
-/// schemas one by one, which tells what it was.
+/// is missing or locked, a version that somebody else has recorded meanwhile, a script. The caller then takes
+/// the schemas one by one, which tells what it was.
 pub(super) fn apply(
     conn: &mut PgConnection,
     group: &[SchemaStatus],
@@ -42,12 +42,10 @@ fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
     let State::Known { applied, pending, .. } = &status.state else { return None };
     let schema = &status.schema;
     let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
-    let mut part = format!(
-        "{path}, {proof}, {lock};\n{history};\nSELECT {unchanged};\n",
-        lock = lock::must_lock(schema),
-        history = if applied.is_empty() { CREATE_MIGRATIONS_TABLE } else { "" },
-        unchanged = ddl::must_have_recorded(schema, applied),
-    );
+    let mut part = format!("{path}, {};\n", lock::must_lock(schema));
+    if applied.is_empty() {
+        part += CREATE_MIGRATIONS_TABLE;
+    }
     let is_pending = |migration: &&Migration| pending.iter().any(|version| version == migration.version());
     for migration in migrations.expected(schema).filter(is_pending) {
         let Script::Sql(up) = migration.script() else { return None };
@@ -55,8 +53,9 @@ fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
             return None;
         }
         let record = ddl::insert_version(schema, migration.version());
-        // The script may end in a comment, or without a semicolon.
-        part += &format!("{path};\n{record};\n{up}\n;\nSELECT {proof};\n");
+        // The record is written to the schema by its name, so that a missing one fails before its script runs
+        // anywhere. The script may end in a comment, or without a semicolon.
+        part += &format!("{record};\n{up}\n;\nSELECT {proof};\n");
     }
     Some(part)
 }

@@ -8,44 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, connection::SimpleConnection, r2d2::R2D2Connection};
+use diesel::{PgConnection, connection::SimpleConnection};
 
 use super::{
-    Line, Migrations, Report, SchemaStatus, State, apply,
-    group::{self, Pace},
-    survey,
+    Event, Line, Migrations, Observer, Report, Silent, apply,
+    survey::CHUNK,
+    worker::{self, Worker},
 };
-use crate::{Error, SchemaName, pg::scope};
+use crate::{Error, SchemaName};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
-
-/// Is told how a run goes along. Every method does nothing unless it is written.
-pub trait Observer: Sync {
-    /// Something happened. Called from the workers' threads.
-    fn on(&self, event: &Event<'_>) {
-        let _ = event;
-    }
-}
-
-/// What an [`Observer`] is told.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// So many tenants will be looked at.
-    Started {
-        /// How many.
-        tenants: usize,
-    },
-    /// One of them is done.
-    Finished(&'a Line),
-}
-
-/// An observer that listens to nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl Observer for Silent {}
 
 /// A run of the migrations over the schemas it is handed.
 ///
@@ -53,13 +26,13 @@ impl Observer for Silent {}
 #[allow(missing_debug_implementations)] // the observer has none
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
-    migrations: &'a Migrations,
+    pub(super) migrations: &'a Migrations,
     jobs: usize,
-    lock_timeout: Duration,
-    lock_budget: Duration,
+    pub(super) lock_timeout: Duration,
+    pub(super) lock_budget: Duration,
     patience: Duration,
     stop: &'a AtomicBool,
-    observer: &'a dyn Observer,
+    pub(super) observer: &'a dyn Observer,
 }
 
 impl<'a> Run<'a> {
@@ -144,12 +117,14 @@ impl<'a> Run<'a> {
     pub fn tenants_on(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
         let started = Instant::now();
         self.observer.on(&Event::Started { tenants: schemas.len() });
-        let on = |_: &&SchemaName| !self.stop.load(Ordering::Relaxed);
-        let finished = schemas.iter().take_while(on).map(|schema| self.finish(conn, schema)).collect();
-        self.prove(conn, schemas, finished, started)
+        let on = |_: &&SchemaName| !self.is_stopped();
+        let mut lines: Vec<Line> =
+            schemas.iter().take_while(on).map(|schema| worker::alone(self, conn, schema)).collect();
+        worker::read_back(self, conn, &mut lines);
+        self.report(schemas, lines, started)
     }
 
-    /// Migrates the tenants, several at a time, and reads all of them back at the end.
+    /// Migrates the tenants, several at a time, and reads back what was done.
     ///
     /// # Errors
     ///
@@ -157,191 +132,61 @@ impl<'a> Run<'a> {
     pub fn tenants(&self, connect: &Connector<'_>, schemas: &[SchemaName]) -> Result<Report, Error> {
         let started = Instant::now();
         self.observer.on(&Event::Started { tenants: schemas.len() });
-        let mut conn = connect()?;
-        // What is current already needs no worker, no lock and no transaction.
-        let (current, behind): (Vec<_>, Vec<_>) =
-            survey(&mut conn, schemas, self.migrations)?.into_iter().partition(SchemaStatus::is_current);
-        let mut finished: Vec<Line> =
-            current.iter().map(|status| self.told(status.schema.as_str(), Ok(Vec::new()), Duration::ZERO)).collect();
-        let next = Mutex::new(behind.as_slice());
-        let take = |most: usize| {
-            if self.stop.load(Ordering::Relaxed) {
-                return &[][..];
-            }
-            let mut left = next.lock().unwrap_or_else(PoisonError::into_inner);
-            // Towards the end, smaller groups leave something for every worker.
-            let (group, rest) = left.split_at(most.min(left.len().div_ceil(self.jobs)));
+        let left = Mutex::new(schemas);
+        let take = || {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            // Towards the end, smaller chunks leave something for every worker.
+            let most = if self.is_stopped() { 0 } else { CHUNK.min(left.len().div_ceil(self.jobs * 2)) };
+            let (chunk, rest) = left.split_at(most);
             *left = rest;
-            group
+            chunk
         };
-        thread::scope(|threads| {
-            let helpers = 1..self.jobs.min(behind.len());
-            let helpers: Vec<_> = helpers.map(|_| threads.spawn(|| self.work(connect, None, &take))).collect();
-            finished.extend(self.work(connect, Some(conn), &take));
-            for helper in helpers {
-                match helper.join() {
-                    Ok(lines) => finished.extend(lines),
+        let first = Worker::new(self, connect)?;
+        let mut lines = thread::scope(|threads| {
+            // A connection is worth its while for a handful of schemas.
+            let others = 1..self.jobs.min(schemas.len().div_ceil(8));
+            let others: Vec<_> =
+                others.map(|_| threads.spawn(|| Worker::new(self, connect).map(|other| other.work(&take)))).collect();
+            let mut lines = first.work(&take);
+            for other in others {
+                match other.join() {
+                    Ok(Ok(more)) => lines.extend(more),
+                    Ok(Err(error)) => tracing::warn!(error = %error.chain(), "One worker fewer: no connection for it"),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
+            lines
         });
-        // A connection that lasted through all of it is not to be counted on.
-        match connect() {
-            Ok(mut conn) => Ok(self.prove(&mut conn, schemas, finished, started)),
-            Err(error) => Ok(self.report(schemas, finished, started, |_| Err(lost(&error)))),
+        if let Err(error) = flush(connect) {
+            worker::doubt(&mut lines, &error);
         }
+        Ok(self.report(schemas, lines, started))
     }
 
-    /// Takes groups of schemas until there are none left, or no connection.
-    fn work<'s>(
-        &self,
-        connect: &Connector<'_>,
-        conn: Option<PgConnection>,
-        take: &dyn Fn(usize) -> &'s [SchemaStatus],
-    ) -> Vec<Line> {
-        let mut lines = Vec::new();
-        let mut conn = match conn.map_or_else(connect, Ok) {
-            Ok(conn) => conn,
-            Err(error) => {
-                tracing::warn!(error = %error.chain(), "One worker fewer: no connection for it");
-                return lines;
-            }
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The lines in the order of the schemas.
+    fn report(&self, schemas: &[SchemaName], lines: Vec<Line>, started: Instant) -> Report {
+        let mut lines: HashMap<String, Line> = lines.into_iter().map(|line| (line.schema.clone(), line)).collect();
+        let reason = if self.is_stopped() { "the run was stopped" } else { "the connection was lost" };
+        let missed = |schema: &SchemaName| Line {
+            schema: schema.to_string(),
+            result: Err(Error::NotReached { reason: format!("{reason} before its turn") }),
+            duration: Duration::ZERO,
         };
-        let mut pace = Pace::new(self.lock_budget);
-        let mut served = 0;
-        loop {
-            let group = take(pace.size());
-            if group.is_empty() {
-                return lines;
-            }
-            lines.extend(self.group(&mut conn, group, &mut pace));
-            served += group.len();
-            // A connection's catalog cache grows with every schema it has seen, and never shrinks.
-            if conn.is_broken() || served >= RECYCLE {
-                served = 0;
-                match connect() {
-                    Ok(fresh) => conn = fresh,
-                    Err(error) => {
-                        tracing::error!(error = %error.chain(), "The connection is lost");
-                        return lines;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Migrates a group of schemas together if that goes, or else one by one.
-    fn group(&self, conn: &mut PgConnection, group: &[SchemaStatus], pace: &mut Pace) -> Vec<Line> {
-        let started = Instant::now();
-        match group::apply(conn, group, self.migrations, self.lock_timeout) {
-            Ok(true) => {
-                let duration = started.elapsed();
-                pace.took(group.len(), duration);
-                let share = duration / group.len() as u32;
-                group
-                    .iter()
-                    .map(|status| self.told(status.schema.as_str(), Ok(status.pending().to_vec()), share))
-                    .collect()
-            }
-            Ok(false) => group.iter().map(|status| self.finish(conn, &status.schema)).collect(),
-            Err(error) => {
-                tracing::debug!(%error, "Taking {} schemas one by one", group.len());
-                pace.failed();
-                group.iter().map(|status| self.finish(conn, &status.schema)).collect()
-            }
-        }
-    }
-
-    fn finish(&self, conn: &mut PgConnection, schema: &SchemaName) -> Line {
-        let started = Instant::now();
-        let result = apply(conn, schema, self.migrations, self.lock_timeout);
-        self.told(schema.as_str(), result, started.elapsed())
-    }
-
-    /// The line of a schema, once the log and the observer were told of it.
-    fn told(&self, schema: &str, result: Result<Vec<String>, Error>, duration: Duration) -> Line {
-        let duration_ms = duration.as_millis() as u64;
-        match &result {
-            Ok(applied) if applied.is_empty() => {}
-            Ok(applied) => tracing::info!(tenant.schema = schema, ?applied, duration_ms, "Migrated `{schema}`"),
-            Err(error) => {
-                tracing::warn!(tenant.schema = schema, error = %error.chain(), duration_ms, "Could not migrate `{schema}`");
-            }
-        }
-        let line = Line { schema: schema.into(), result, duration };
-        self.observer.on(&Event::Finished(&line));
-        line
-    }
-
-    /// The report, after the catalog was asked whether it is so.
-    fn prove(&self, conn: &mut PgConnection, schemas: &[SchemaName], finished: Vec<Line>, started: Instant) -> Report {
-        // The groups did not wait for the disk. One commit that does waits for all that came before it.
-        let flushed = match scope::in_transaction(conn) {
-            true => Ok(()),
-            false => conn.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT"),
-        };
-        match flushed.and_then(|()| survey(conn, schemas, self.migrations)) {
-            Ok(found) => {
-                let found: HashMap<String, SchemaStatus> =
-                    found.into_iter().map(|status| (status.schema.to_string(), status)).collect();
-                self.report(schemas, finished, started, |schema| found.get(schema.as_str()).map_or(Ok(()), proven))
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                self.report(schemas, finished, started, |_| Err(lost(&error)))
-            }
-        }
-    }
-
-    /// The lines in the order of the schemas, corrected where the check refutes them.
-    fn report(
-        &self,
-        schemas: &[SchemaName],
-        finished: Vec<Line>,
-        started: Instant,
-        check: impl Fn(&SchemaName) -> Result<(), Error>,
-    ) -> Report {
-        let mut finished: HashMap<String, Line> =
-            finished.into_iter().map(|line| (line.schema.clone(), line)).collect();
-        let missed = match self.stop.load(Ordering::Relaxed) {
-            true => "the run was stopped before its turn",
-            false => "the connection was lost before its turn",
-        };
-        let lines = schemas.iter().map(|schema| match finished.remove(schema.as_str()) {
-            Some(mut line) => {
-                if let (Ok(_), Err(error)) = (&line.result, check(schema)) {
-                    line.result = Err(error);
-                }
-                line
-            }
-            None => Line {
-                schema: schema.to_string(),
-                result: Err(Error::NotReached { reason: missed.into() }),
-                duration: Duration::ZERO,
-            },
-        });
+        let lines = schemas.iter().map(|schema| lines.remove(schema.as_str()).unwrap_or_else(|| missed(schema)));
         Report { lines: lines.collect(), elapsed: started.elapsed() }
     }
 }
 
-fn proven(status: &SchemaStatus) -> Result<(), Error> {
-    let schema = status.schema.clone();
-    match &status.state {
-        State::Known { pending, .. } if pending.is_empty() => Ok(()),
-        State::Known { pending, .. } => Err(Error::Unproven { schema, pending: pending.clone() }),
-        State::Missing => Err(Error::MissingSchema { schema }),
-        State::Unreadable { reason } => Err(Error::NotReached { reason: reason.clone() }),
-    }
-}
-
-fn lost(error: &Error) -> Error {
-    Error::NotReached { reason: format!("its state could not be read back: {}", error.chain()) }
+/// Groups do not wait for the disk. One commit that does waits for all that came before it.
+fn flush(connect: &Connector<'_>) -> Result<(), Error> {
+    Ok(connect()?.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT")?)
 }
 
 static NEVER: AtomicBool = AtomicBool::new(false);
-
-/// After how many schemas a worker takes a fresh connection.
-const RECYCLE: usize = 1000;
 
 fn default_jobs() -> usize {
     thread::available_parallelism().map_or(2, |cores| (cores.get() * 2).min(8))

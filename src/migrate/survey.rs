@@ -9,7 +9,7 @@ use crate::{
 
 /// How many schemas one query reads. More are slower, and all of a large fleet's at once would fill the
 /// server's lock table.
-const CHUNK: usize = 50;
+pub(super) const CHUNK: usize = 50;
 
 /// Where one schema stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -31,17 +31,6 @@ pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
     format!("INSERT INTO {}.{HISTORY} (version) VALUES ({})", schema.quoted(), quote::literal(version))
 }
 
-/// An expression that fails unless exactly these versions are recorded in the schema.
-pub(crate) fn must_have_recorded(schema: &SchemaName, versions: &[String]) -> String {
-    let versions: Vec<String> = versions.iter().map(|version| quote::literal(version)).collect();
-    format!(
-        "CASE WHEN ARRAY(SELECT version::text FROM {}.{HISTORY} ORDER BY version::text COLLATE \"C\") = ARRAY[{}]::text[] \
-         THEN 0 ELSE ('changed: ' || now())::int END",
-        schema.quoted(),
-        versions.join(", "),
-    )
-}
-
 /// The statements that put the tenant, alone, on the transaction's path.
 pub(crate) fn set_path(schema: &SchemaName) -> String {
     format!("SELECT pg_catalog.set_config('search_path', {}, true)", quote::literal(&schema.quoted()))
