@@ -5,7 +5,7 @@ use std::time::Duration;
 use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration::CREATE_MIGRATIONS_TABLE};
 
 use super::{Migration, Migrations, SchemaStatus, State, set::Script};
-use crate::pg::{ddl, lock, scope};
+use crate::pg::{self, ddl, lock, scope};
 
 /// Applies what is pending in these schemas as one transaction and one message; false where that cannot be.
 ///
@@ -20,7 +20,7 @@ pub(super) fn apply(
 ) -> QueryResult<bool> {
     let parts: Option<Vec<String>> = group.iter().map(|status| part(status, migrations)).collect();
     let Some(parts) = parts else { return Ok(false) };
-    if scope::in_transaction(conn) {
+    if pg::depth(conn) > 0 {
         // A COMMIT would end what is not ours.
         return Ok(false);
     }

@@ -8,9 +8,16 @@ pub mod pool;
 pub mod scope;
 pub(crate) mod structure;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
-use diesel::{Connection, ConnectionError, PgConnection, result::Error as DieselError};
+use diesel::{
+    Connection, ConnectionError, PgConnection,
+    connection::{AnsiTransactionManager as Manager, TransactionManager},
+    result::Error as DieselError,
+};
 
 use crate::{Config, Error};
 
@@ -31,7 +38,8 @@ pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     })
 }
 
-/// Runs the closure in a transaction or, inside one, in a savepoint: Diesel's `transaction`, rolled back on a panic too.
+/// Runs the closure in a transaction or, inside one, in a savepoint: Diesel's `transaction`, rolled back on a
+/// panic too.
 ///
 /// # Errors
 ///
@@ -40,15 +48,38 @@ pub fn atomically<T, E: From<DieselError>>(
     conn: &mut PgConnection,
     work: impl FnOnce(&mut PgConnection) -> Result<T, E>,
 ) -> Result<T, E> {
-    let mut panicked = None;
-    let result = conn.transaction(|conn| {
-        catch_unwind(AssertUnwindSafe(|| work(conn))).unwrap_or_else(|panic| {
-            panicked = Some(panic);
-            Err(DieselError::RollbackTransaction.into())
-        })
-    });
-    match panicked {
-        Some(panic) => resume_unwind(panic),
-        None => result,
+    let outside = depth(conn);
+    Manager::begin_transaction(conn)?;
+    match catch_unwind(AssertUnwindSafe(|| work(conn))) {
+        Ok(Ok(value)) => {
+            Manager::commit_transaction(conn)?;
+            Ok(value)
+        }
+        Ok(Err(error)) => {
+            roll_back_to(conn, outside);
+            Err(error)
+        }
+        Err(panic) => {
+            roll_back_to(conn, outside);
+            resume_unwind(panic)
+        }
+    }
+}
+
+/// How many transactions and savepoints Diesel has under way; none on a connection that is lost.
+pub(crate) fn depth(conn: &mut PgConnection) -> u32 {
+    let depth = Manager::transaction_manager_status_mut(conn).transaction_depth();
+    depth.ok().flatten().map_or(0, NonZeroU32::get)
+}
+
+/// Rolls back all that began since the depth was this. A panic inside Diesel's own `transaction` leaves that
+/// one open, so there may be more than one.
+pub(crate) fn roll_back_to(conn: &mut PgConnection, outside: u32) {
+    while depth(conn) > outside {
+        if let Err(error) = Manager::rollback_transaction(conn) {
+            // The connection is lost, and the server rolls back by itself: the first error is the one to tell.
+            tracing::warn!(%error, "Could not roll back");
+            return;
+        }
     }
 }

@@ -21,4 +21,4 @@ pub use current::{Current, current};
 pub use session::{SessionScope, session};
 pub use tenant_conn::TenantConn;
 pub use transaction::transaction;
-pub(crate) use transaction::{in_transaction, proof, strayed};
+pub(crate) use transaction::{proof, strayed};

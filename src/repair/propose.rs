@@ -144,8 +144,16 @@ impl Proposer<'_> {
             |r: &&Reference| r.child == orphan.child && r.child_columns == orphan.columns && r.parent == orphan.parent;
         let Some(reference) = self.examined.references.iter().find(refers) else { return Ok(BTreeSet::new()) };
         let key: Vec<String> =
-            reference.parent_columns.iter().map(|name| format!("p.{}::text", quote::identifier(name))).collect();
-        self.places(conn, orphan.parent, &format!("ARRAY[{}] = $1", key.join(", ")), orphan.key)
+            reference.child_columns.iter().map(|name| format!("c.{}::text", quote::identifier(name))).collect();
+        // By way of the orphans, so that the row is found by its key and not by its text.
+        let condition = format!(
+            "EXISTS (SELECT FROM {}.{} c WHERE ARRAY[{}] = $1 AND {})",
+            self.tenant.schema.quoted(),
+            quote::identifier(orphan.child),
+            key.join(", "),
+            same_key(reference, "c", "p"),
+        );
+        self.places(conn, orphan.parent, &condition, orphan.key)
     }
 
     /// The rows of `public` to which these refer and which the tenant does not have.

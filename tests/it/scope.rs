@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use diesel::{
     Connection, PgConnection, RunQueryDsl,
-    connection::SimpleConnection,
+    connection::{AnsiTransactionManager, SimpleConnection, TransactionManager},
     r2d2::R2D2Connection,
     result::{DatabaseErrorKind, Error as DieselError},
     sql_query,
@@ -128,6 +128,32 @@ fn a_panic_rolls_back_and_the_connection_goes_on() {
         assert!(!conn.is_broken());
         assert_eq!(path(conn), "\"$user\", public");
     }
+    assert_eq!(notes(&db, "acme"), NOTHING);
+}
+
+#[test]
+fn a_panic_inside_diesels_own_transaction_rolls_back_all_of_the_scope() {
+    let (db, acme, globex) = two_tenants();
+    let conn = &mut db.connect();
+    let mut panics = |nested: bool| {
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            scope::transaction(conn, &acme, |tenant| {
+                note(tenant, "a")?;
+                let diesels =
+                    |conn: &mut PgConnection| conn.transaction(|_| -> Result<(), DieselError> { panic!("inside") });
+                match nested {
+                    true => scope::transaction(tenant, &globex, |tenant| Ok::<_, Error>(diesels(tenant)?)),
+                    false => Ok(diesels(tenant)?),
+                }
+            })
+        }));
+        assert!(panic.is_err());
+        // Nothing is left open: Diesel would refuse to begin a test transaction.
+        conn.begin_test_transaction().unwrap();
+        AnsiTransactionManager::rollback_transaction(conn).unwrap();
+    };
+    panics(false);
+    panics(true);
     assert_eq!(notes(&db, "acme"), NOTHING);
 }
 

@@ -51,6 +51,8 @@ pub struct NewUserProfile {
     pub country: String,
     pub phone_number: Option<String>,
     pub is_business_owner: bool,
+    /// A secret: never serialized.
+    #[serde(skip_serializing)]
     pub shopify_access_token: Option<String>,
     pub schema_name: Option<String>,
     /// Defaults to an empty object.
@@ -73,6 +75,8 @@ pub struct ProfileChanges {
     pub country: Option<String>,
     pub phone_number: Option<String>,
     pub is_business_owner: Option<bool>,
+    /// A secret: never serialized.
+    #[serde(skip_serializing)]
     pub shopify_access_token: Option<String>,
     pub schema_name: Option<String>,
     pub metadata: Option<serde_json::Value>,

@@ -3,7 +3,7 @@ use std::ops::{Deref, DerefMut};
 use diesel::PgConnection;
 
 use super::{current, transaction};
-use crate::{Error, SchemaName};
+use crate::{Error, SchemaName, pg::depth};
 
 /// A connection inside one tenant's schema.
 ///
@@ -85,7 +85,7 @@ impl<'c> TenantConn<'c> {
         &mut self,
         work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        match transaction::in_transaction(self.conn) {
+        match depth(self.conn) > 0 {
             true => work(self),
             false => transaction::transaction(self.conn, &self.schema, work),
         }

@@ -10,7 +10,11 @@ use super::{
     TenantConn,
     path::{Before, put_back, switch, why_not},
 };
-use crate::{Error, SchemaName, quote};
+use crate::{
+    Error, SchemaName,
+    pg::{depth, roll_back_to},
+    quote,
+};
 
 type Manager = AnsiTransactionManager;
 
@@ -43,8 +47,9 @@ pub fn transaction<T, E: From<Error>>(
     schema: &SchemaName,
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
+    let outside = depth(conn);
     let scope = enter(conn, schema)?;
-    run(conn, schema, scope, work)
+    run(conn, schema, scope, outside, work)
 }
 
 /// [`transaction`] for a connection that is inside the schema: no more than a savepoint, where one will do.
@@ -53,16 +58,12 @@ pub(super) fn savepoint<T, E: From<Error>>(
     schema: &SchemaName,
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    if !in_transaction(conn) {
+    let outside = depth(conn);
+    if outside == 0 {
         return transaction(conn, schema, work);
     }
     Manager::begin_transaction(conn).map_err(Error::from)?;
-    run(conn, schema, Scope::Savepoint, work)
-}
-
-/// Whether Diesel has a transaction under way.
-pub(crate) fn in_transaction(conn: &mut PgConnection) -> bool {
-    matches!(Manager::transaction_manager_status_mut(conn).transaction_depth(), Ok(Some(_)))
+    run(conn, schema, Scope::Savepoint, outside, work)
 }
 
 /// What was begun, and so what is to be ended.
@@ -79,25 +80,23 @@ fn run<T, E: From<Error>>(
     conn: &mut PgConnection,
     schema: &SchemaName,
     scope: Scope,
+    outside: u32,
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let mut tenant = TenantConn::new(conn, schema.clone());
     // Diesel's own `transaction` leaves the transaction open when the closure panics.
-    let result = catch_unwind(AssertUnwindSafe(|| work(&mut tenant)));
-    match result {
-        Ok(Ok(value)) => match leave(conn, schema, &scope) {
-            Ok(()) => Ok(value),
-            Err(error) => Err(error.into()),
-        },
-        Ok(Err(error)) => {
-            abandon(conn, schema);
-            Err(error)
-        }
+    let result = match catch_unwind(AssertUnwindSafe(|| work(&mut tenant))) {
+        Ok(Ok(value)) => leave(conn, schema, &scope).map(|()| value).map_err(E::from),
+        Ok(Err(error)) => Err(error),
         Err(panic) => {
-            abandon(conn, schema);
+            roll_back_to(conn, outside);
             resume_unwind(panic)
         }
+    };
+    if result.is_err() {
+        roll_back_to(conn, outside);
     }
+    result
 }
 
 fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
@@ -118,32 +117,25 @@ fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
 }
 
 fn nest(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
+    let outside = depth(conn);
     Manager::begin_transaction(conn)?;
-    match switch(conn, schema, true) {
-        Ok(before) => Ok(Scope::Nested(before)),
-        Err(error) => {
-            abandon(conn, schema);
-            Err(error)
-        }
+    let switched = switch(conn, schema, true);
+    if switched.is_err() {
+        roll_back_to(conn, outside);
     }
+    switched.map(Scope::Nested)
 }
 
+/// Ends what was begun. After an error it may still be there, for the caller to roll back.
 fn leave(conn: &mut PgConnection, schema: &SchemaName, scope: &Scope) -> Result<(), Error> {
     match scope {
         Scope::Outermost => commit(conn, schema),
         Scope::Nested(before) => {
-            let visible = put_back(conn, before, true).map_err(|error| swallowed(conn, schema, error));
-            match visible {
-                Ok(visible) if visible == [schema.as_str()] => release(conn, schema),
-                Ok(visible) => {
-                    abandon(conn, schema);
-                    Err(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") })
-                }
-                Err(error) => {
-                    abandon(conn, schema);
-                    Err(error)
-                }
+            let visible = put_back(conn, before, true).map_err(|error| swallowed(conn, schema, error))?;
+            if visible != [schema.as_str()] {
+                return Err(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") });
             }
+            release(conn, schema)
         }
         Scope::Savepoint => release(conn, schema),
     }
@@ -152,16 +144,13 @@ fn leave(conn: &mut PgConnection, schema: &SchemaName, scope: &Scope) -> Result<
 fn commit(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
     // The transaction is known to be ours and the outermost, so the textual COMMIT ends what it should,
     // and Diesel learns from the connection's status that it did.
-    let Err(error) = conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema))) else { return Ok(()) };
-    let told = match strayed(&error) {
+    let committed = conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema)));
+    committed.map_err(|error| match strayed(&error) {
         Some(path) => Error::LeftScope { schema: schema.clone(), path },
         None => swallowed(conn, schema, error.into()),
-    };
-    abandon(conn, schema);
-    Err(told)
+    })
 }
 
-/// Releases the savepoint. Where that fails, Diesel has rolled it back.
 fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
     Manager::commit_transaction(conn).map_err(|error| swallowed(conn, schema, error.into()))
 }
@@ -169,16 +158,7 @@ fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
 /// What an error at a scope's end means: a statement before it had failed, unless the transaction is over,
 /// because the COMMIT itself failed or the connection is lost.
 fn swallowed(conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Error {
-    if in_transaction(conn) { Error::SwallowedError { schema: schema.clone() } } else { error }
-}
-
-/// Rolls back what was begun, if it is still there.
-fn abandon(conn: &mut PgConnection, schema: &SchemaName) {
-    match Manager::rollback_transaction(conn) {
-        Ok(()) | Err(DieselError::NotInTransaction) => {}
-        // The connection is lost, and the server rolls back by itself: the first error is the one to tell.
-        Err(error) => tracing::warn!(tenant.schema = %schema, %error, "Could not roll back in `{schema}`"),
-    }
+    if depth(conn) > 0 { Error::SwallowedError { schema: schema.clone() } } else { error }
 }
 
 /// What [`proof`] puts before the path it found.
