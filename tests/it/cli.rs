@@ -234,7 +234,10 @@ fn a_wrong_password_a_missing_database_and_an_unknown_tenant_are_one_clear_line(
 fn a_role_without_rights_is_told_what_it_lacks_and_nothing_is_half_done() {
     let db = acme_and_broken_globex();
     let role = format!("limited_{}", uuid::Uuid::new_v4().simple());
-    db.execute("public", &format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'"));
+    db.execute(
+        "public",
+        &format!("CREATE ROLE {role} LOGIN PASSWORD 's3cret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+    );
     let host = db.url().split_once('@').unwrap().1;
     let url = format!("postgres://{role}:s3cret@{host}");
     check_refusal(
