@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Health, interrupt, output, progress::Progress, render, select::Selection};
+use super::{Health, interrupt, output, progress::Progress, render};
 use crate::{Config, Fleet, migrate::Run, pg};
 
 /// Apply what is pending: to `public`, and then to every tenant, active or suspended
@@ -23,15 +23,10 @@ pub(super) struct Args {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    selection: Selection,
 }
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let mut pattern = None;
-        let directory = self.selection.directory(fleet.directory, &mut pattern);
-        let fleet = Fleet { directory, ..fleet };
         let progress = Progress::new();
         let lock_timeout = self.lock_timeout.map_or(config.lock_timeout, |seconds| Duration::from_secs(seconds.into()));
         let mut run =

@@ -29,7 +29,7 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, Error, Fleet};
+use crate::{Config, Error, Fleet, directory::SchemaPattern};
 
 /// Keeps every tenant's schema at the same migration, and every row in its own tenant's schema.
 ///
@@ -39,6 +39,8 @@ use crate::{Config, Error, Fleet};
 #[derive(Parser)]
 #[command(name = "tenantry", version, max_term_width = 110)]
 struct Tenantry {
+    #[command(flatten)]
+    tenants: Tenants,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -61,7 +63,26 @@ enum Verb {
 #[command(name = "migrate-all-tenants", version, max_term_width = 110)]
 struct MigrateAllTenants {
     #[command(flatten)]
+    tenants: Tenants,
+    #[command(flatten)]
     migrate: migrate::Args,
+}
+
+#[derive(clap::Args)]
+struct Tenants {
+    /// Take the schemas that match this pattern (* and ? are wild) for the tenants, instead of the registry's
+    #[arg(long, value_name = "PATTERN", global = true)]
+    schemas: Option<String>,
+}
+
+impl Tenants {
+    /// The fleet with the directory that was asked for.
+    fn with<T>(self, fleet: Fleet<'_>, work: impl FnOnce(Fleet<'_>) -> T) -> T {
+        match self.schemas {
+            Some(glob) => work(Fleet { directory: &SchemaPattern::new(&glob), ..fleet }),
+            None => work(fleet),
+        }
+    }
 }
 
 /// Whether something needs attention.
@@ -78,21 +99,23 @@ impl From<bool> for Health {
 
 /// The program `tenantry`: every verb.
 pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
-    run(|Tenantry { verb }| {
-        let fleet = fleet()?;
+    run(|Tenantry { tenants, verb }| {
         let config = Config::from_env()?;
-        match verb {
+        tenants.with(fleet()?, |fleet| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
             Verb::Status(args) => args.run(fleet, &config),
             Verb::Plan(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, &config),
-        }
+        })
     })
 }
 
 /// The program `migrate-all-tenants`: the deploy job.
 pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
-    run(|MigrateAllTenants { migrate }| migrate.run(fleet()?, &Config::from_env()?))
+    run(|MigrateAllTenants { tenants, migrate }| {
+        let config = Config::from_env()?;
+        tenants.with(fleet()?, |fleet| migrate.run(fleet, &config))
+    })
 }
 
 fn run<A: CommandFactory + FromArgMatches>(work: impl FnOnce(A) -> Result<Health>) -> ExitCode {

@@ -1,6 +1,6 @@
 use anyhow::Result;
 
-use super::{Health, output, render, select::Selection};
+use super::{Health, output, render};
 use crate::{Config, Fleet, pg};
 
 /// Show what `migrate` would apply, and where. Reads only
@@ -12,15 +12,10 @@ pub(super) struct Args {
     /// Print as JSON: every schema with what is pending in it
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    selection: Selection,
 }
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let mut pattern = None;
-        let directory = self.selection.directory(fleet.directory, &mut pattern);
-        let fleet = Fleet { directory, ..fleet };
         let status = fleet.status(&mut pg::connect(config)?)?;
         if self.json {
             output::json(&status)?;

@@ -1,9 +1,6 @@
 use anyhow::Result;
 
-use super::{
-    Health, output, render,
-    select::{self, Selection},
-};
+use super::{Health, output, render, select};
 use crate::{Config, Fleet, pg, repair::Repair};
 
 /// Put right what the incident left behind: copy rows from `public` to the tenants that refer to them, and fill nulls
@@ -21,16 +18,12 @@ pub(super) struct Args {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    selection: Selection,
 }
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let mut pattern = None;
-        let directory = self.selection.directory(fleet.directory, &mut pattern);
         let conn = &mut pg::connect(config)?;
-        let listing = select::list(conn, directory)?;
+        let listing = fleet.directory.list(conn)?;
         let mut repair = Repair::new(fleet.rules).dry_run(self.dry_run).lock_timeout(config.lock_timeout);
         if !self.tenant.is_empty() {
             repair = repair.only(select::named(&self.tenant, &listing)?);

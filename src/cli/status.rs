@@ -1,10 +1,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    Health, output, render,
-    select::{self, Selection},
-};
+use super::{Health, output, render, select};
 use crate::{Config, Fleet, Status, pg};
 
 /// Show where every schema stands. Reads only: a role that may SELECT is enough
@@ -16,17 +13,12 @@ pub(super) struct Args {
     /// Print as JSON
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    selection: Selection,
 }
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let mut pattern = None;
-        let directory = self.selection.directory(fleet.directory, &mut pattern);
-        let fleet = Fleet { directory, ..fleet };
         let conn = &mut pg::connect(config)?;
-        let wanted = select::named(&self.tenant, &select::list(conn, directory)?)?;
+        let wanted = select::named(&self.tenant, &fleet.directory.list(conn)?)?;
         let mut status = fleet.status(conn)?;
         if !wanted.is_empty() {
             status.schemas.retain(|found| wanted.contains(&found.schema));
