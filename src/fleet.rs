@@ -79,6 +79,13 @@ impl Fleet<'_> {
 }
 
 impl Status {
+    /// The schemas, and the directory's refused entries, that are not known to have this version.
+    pub fn lacking(&self, version: &str) -> Vec<&str> {
+        let has = |status: &&SchemaStatus| matches!(&status.state, State::Known { applied, .. } if applied.iter().any(|known| known == version));
+        let schemas = self.schemas.iter().filter(|status| !has(status)).map(|status| status.schema.as_str());
+        schemas.chain(self.refused.iter().map(|(name, _)| name.as_str())).collect()
+    }
+
     /// Whether every schema is there, readable, known and up to date.
     pub fn is_healthy(&self) -> bool {
         let healthy = |status: &SchemaStatus| matches!(&status.state, State::Known { pending, unknown, .. } if pending.is_empty() && unknown.is_empty());

@@ -45,14 +45,17 @@ fn detail(line: &Line) -> String {
     }
 }
 
-/// Where the fleet stands: the counts, and then every schema.
-pub(super) fn status(status: &Status) -> String {
+/// Where the fleet stands: the counts, and then every schema, or only those that are behind.
+pub(super) fn status(status: &Status, behind: bool) -> String {
     let mut counts = BTreeMap::<&str, usize>::new();
     let mut table = columns();
     table.add_row(["SCHEMA", "VERSION", "PENDING", "STATE"]);
     for found in &status.schemas {
         let (word, note) = condition(found);
         *counts.entry(word).or_default() += 1;
+        if behind && found.is_current() {
+            continue;
+        }
         let version = match &found.state {
             State::Known { version: Some(version), .. } => version,
             _ => "-",
@@ -86,9 +89,17 @@ fn condition(found: &SchemaStatus) -> (&'static str, String) {
     }
 }
 
+/// Whether every schema has a version.
+pub(super) fn gate(version: &str, schemas: usize, lacking: &[&str]) -> String {
+    match lacking {
+        [] => format!("{} at {version} or later\n", plural(schemas, "schema")),
+        _ => format!("{} of {} without {version}: {}\n", lacking.len(), plural(schemas, "schema"), listed(lacking)),
+    }
+}
+
 /// What would be applied: the schemas together that lack the same, and the SQL if it is wanted.
 pub(super) fn plan(status: &Status, migrations: &Migrations, sql: bool) -> String {
-    let mut groups = BTreeMap::<Vec<&str>, Vec<String>>::new();
+    let mut groups = BTreeMap::<Vec<&str>, Vec<&str>>::new();
     let mut out = String::new();
     for found in &status.schemas {
         match &found.state {
@@ -99,7 +110,7 @@ pub(super) fn plan(status: &Status, migrations: &Migrations, sql: bool) -> Strin
                 groups
                     .entry(names.map(|migration| migration.name()).collect())
                     .or_default()
-                    .push(found.schema.to_string());
+                    .push(found.schema.as_str());
             }
             _ => out += &format!("{}: {}\n", found.schema, condition(found).1),
         }
@@ -191,7 +202,7 @@ fn text(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
-fn listed(names: &[String]) -> String {
+fn listed(names: &[&str]) -> String {
     match names.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
         _ => names.join(", "),

@@ -1,4 +1,4 @@
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::{Health, output, render, select};
@@ -10,6 +10,12 @@ pub(super) struct Args {
     /// Show this tenant only, by its schema; may be given several times
     #[arg(long, value_name = "SCHEMA")]
     tenant: Vec<String>,
+    /// Show only the schemas that are not up to date
+    #[arg(long, conflicts_with = "json")]
+    behind: bool,
+    /// Answer only whether every schema has this version, and name those that lack it
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["behind", "json"])]
+    gate: Option<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -24,11 +30,21 @@ impl Args {
             status.schemas.retain(|found| wanted.contains(&found.schema));
             status.refused.clear();
         }
+        if let Some(version) = &self.gate {
+            // Every schema has the tenant set.
+            ensure!(
+                fleet.migrations.tenant().versions().any(|known| known == version),
+                "the tenants have no migration {version}"
+            );
+            let lacking = status.lacking(version);
+            output::print(&render::gate(version, status.schemas.len(), &lacking));
+            return Ok(Health::from(lacking.is_empty()));
+        }
         let healthy = status.is_healthy();
         if self.json {
             output::json(&Json { healthy, status: &status })?;
         } else {
-            output::print(&render::status(&status));
+            output::print(&render::status(&status, self.behind));
         }
         Ok(Health::from(healthy))
     }

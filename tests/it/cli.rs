@@ -147,6 +147,23 @@ fn status_and_plan_show_the_fleet_and_change_nothing() {
 }
 
 #[test]
+fn a_deploy_can_gate_on_a_version() {
+    let db = acme_and_broken_globex();
+    let gate = |version: &str| run(TENANTRY, &["status", "--gate", version], &db);
+    let closed = gate("0001");
+    assert_eq!((closed.code, closed.out.trim()), (2, "2 of 3 schemas without 0001: acme, globex"));
+    db.execute("globex", "DROP TABLE business_business");
+    assert_eq!(run(MIGRATE_ALL, &[], &db).code, 0);
+    let open = gate("0002");
+    assert_eq!((open.code, open.out.trim()), (0, "3 schemas at 0002 or later"));
+    let unknown = gate("0003");
+    assert_eq!((unknown.code, unknown.err.trim()), (1, "error: the tenants have no migration 0003"));
+    db.execute("public", "DROP SCHEMA globex CASCADE");
+    let behind = run(TENANTRY, &["status", "--behind"], &db);
+    assert!(behind.code == 2 && behind.out.contains("globex") && !behind.out.contains("acme"), "{}", behind.out);
+}
+
+#[test]
 fn repair_shows_then_does_then_finds_nothing() {
     let db = migrated();
     tenant(&mut db.connect(), "acme");
