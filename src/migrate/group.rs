@@ -42,7 +42,7 @@ fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
     let State::Known { applied, pending, .. } = &status.state else { return None };
     let schema = &status.schema;
     let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
-    let mut part = format!("{path}, {};\n", lock::must_lock(schema));
+    let mut part = format!("{path};\nSELECT {};\n", lock::must_lock(schema));
     if applied.is_empty() {
         part += CREATE_MIGRATIONS_TABLE;
     }

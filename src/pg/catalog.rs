@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, Bool, Text},
 };
 
@@ -16,9 +16,20 @@ struct Name {
     name: String,
 }
 
-/// Whether the schema exists, usable or not.
-pub(crate) fn schema_exists(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<bool> {
-    Ok(twins(conn, schema)?.iter().any(|name| name == schema.as_str()))
+/// Whether the role may use the schema; `None` when there is none.
+pub(crate) fn may_use(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Option<bool>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        usable: bool,
+    }
+    let found: Option<Row> = sql_query(
+        "SELECT has_schema_privilege(oid, 'USAGE') AS usable FROM pg_catalog.pg_namespace WHERE nspname = $1",
+    )
+    .bind::<Text, _>(schema.as_str())
+    .get_result(conn)
+    .optional()?;
+    Ok(found.map(|row| row.usable))
 }
 
 /// The schemas of this name in any mixture of upper and lower case.

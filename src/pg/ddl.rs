@@ -31,7 +31,7 @@ pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
     format!("INSERT INTO {}.{HISTORY} (version) VALUES ({})", schema.quoted(), quote::literal(version))
 }
 
-/// The statements that put the tenant, alone, on the transaction's path.
+/// The statement that puts the tenant, alone, on the transaction's path.
 pub(crate) fn set_path(schema: &SchemaName) -> String {
-    format!("SELECT pg_catalog.set_config('search_path', {}, true)", quote::literal(&schema.quoted()))
+    format!("SET LOCAL search_path TO {}", schema.quoted())
 }

@@ -41,7 +41,7 @@ pub(super) fn switch(conn: &mut PgConnection, schema: &SchemaName, local: bool) 
         Ok(before)
     } else {
         put_back(conn, &before, local)?;
-        Err(why_not(conn, schema)?)
+        Err(why_not(conn, schema)?.unwrap_or(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") }))
     }
 }
 
@@ -53,11 +53,12 @@ pub(super) fn put_back(conn: &mut PgConnection, before: &Before, local: bool) ->
     Ok(visible)
 }
 
-/// Why the schema could not be entered.
-pub(super) fn why_not(conn: &mut PgConnection, schema: &SchemaName) -> Result<Error, Error> {
+/// Why the schema could not be entered, if it is for want of the schema or of the right to use it.
+pub(super) fn why_not(conn: &mut PgConnection, schema: &SchemaName) -> Result<Option<Error>, Error> {
     let schema = schema.clone();
-    Ok(match catalog::schema_exists(conn, &schema)? {
-        true => Error::NoUsage { schema },
-        false => Error::MissingSchema { schema },
+    Ok(match catalog::may_use(conn, &schema)? {
+        None => Some(Error::MissingSchema { schema }),
+        Some(false) => Some(Error::NoUsage { schema }),
+        Some(true) => None,
     })
 }

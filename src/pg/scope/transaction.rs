@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    pg::{depth, roll_back_to},
+    pg::{ddl, depth, roll_back_to},
     quote,
 };
 
@@ -100,10 +100,13 @@ fn run<T, E: From<Error>>(
 }
 
 fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
+    // Statements that only set are cheaper than set_config(), and functions than operators, which the server
+    // would choose among many: together that is most of what a scope costs.
     let begin = format!(
-        "BEGIN; SELECT set_config('search_path', {path}, true), set_config('tenantry.scope', 'transaction', true), {proof}",
-        path = quote::literal(&schema.quoted()),
-        proof = proof(schema),
+        "BEGIN; {path}; SET LOCAL tenantry.scope TO 'transaction'; \
+         SELECT int4div(1, int4(coalesce(nameeq(current_schema(), {name}), false)))",
+        path = ddl::set_path(schema),
+        name = quote::literal(schema.as_str()),
     );
     match Manager::begin_transaction_sql(conn, &begin) {
         Ok(()) => Ok(Scope::Outermost),
@@ -111,7 +114,7 @@ fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
         Err(error) => {
             // Diesel believes that nothing began.
             conn.batch_execute("ROLLBACK")?;
-            Err(if strayed(&error).is_some() { why_not(conn, schema)? } else { error.into() })
+            Err(why_not(conn, schema)?.unwrap_or(error.into()))
         }
     }
 }
@@ -169,9 +172,9 @@ const STRAYED: &str = "tenantry: search_path is ";
 /// The failure is a cast whose text the server repeats in its error, in whatever language that is.
 pub(crate) fn proof(schema: &SchemaName) -> String {
     format!(
-        "CASE WHEN current_schemas(false) = ARRAY[{name}]::name[] THEN 0 \
-         ELSE ({strayed} || current_setting('search_path'))::int END",
-        name = quote::literal(schema.as_str()),
+        "CASE WHEN array_eq(current_schemas(false), {alone}) THEN 0 \
+         ELSE CAST(concat({strayed}, current_setting('search_path')) AS int) END",
+        alone = quote::literal(&format!("{{{}}}", schema.quoted())),
         strayed = quote::literal(STRAYED),
     )
 }
