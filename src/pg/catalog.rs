@@ -76,14 +76,14 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
         #[diesel(sql_type = Bool)]
         readable: bool,
     }
+    // Looked up name by name: a join would have the planner read all of pg_class, which is most of the catalog.
     let rows: Vec<Row> = sql_query(
-        "SELECT n.nspname::text AS schema, \
-                has_schema_privilege(n.oid, 'USAGE') AS usable, \
-                c.oid IS NOT NULL AS present, \
-                coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS readable \
-         FROM pg_catalog.pg_namespace n \
-         LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind IN ('r', 'p') \
-         WHERE n.nspname = ANY($1)",
+        "SELECT schema, usable, history IS NOT NULL AS present, \
+                coalesce(has_table_privilege(history, 'SELECT'), false) AS readable \
+         FROM (SELECT nspname::text AS schema, usable, \
+                      CASE WHEN usable THEN to_regclass(quote_ident(nspname) || '.' || quote_ident($2)) END AS history \
+               FROM (SELECT nspname, has_schema_privilege(oid, 'USAGE') AS usable \
+                     FROM pg_catalog.pg_namespace WHERE nspname = ANY($1)) known OFFSET 0) found",
     )
     .bind::<Array<Text>, _>(schemas)
     .bind::<Text, _>(HISTORY)
