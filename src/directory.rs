@@ -86,7 +86,9 @@ impl SchemaPattern {
 impl TenantDirectory for SchemaPattern {
     fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
         let names = catalog::schemas_like(conn, &self.like)?;
-        Ok(Listing::from_entries(names.into_iter().map(|name| (name, None, true))))
+        let mut listing = Listing::from_entries(names.into_iter().map(|name| (name, None, true)));
+        listing.tenants.iter_mut().for_each(|tenant| tenant.id = tenant.schema.tenant_id());
+        Ok(listing)
     }
 }
 

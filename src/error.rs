@@ -74,7 +74,8 @@ pub enum Error {
         /// The path that was found.
         path: String,
     },
-    /// A query inside a scope failed, its error was dropped, and the scope was about to commit nothing.
+    /// A query inside a scope failed, its error was dropped, and the scope was about to commit nothing; or a
+    /// transaction that was begun inside was not ended.
     #[error("a query in schema `{schema}` failed and its error was ignored: everything was rolled back")]
     SwallowedError {
         /// The scope's schema.

@@ -61,6 +61,12 @@ impl SchemaName {
         Self(format!("tenant_{}", id.hyphenated().to_string().replace('-', "_")))
     }
 
+    /// The id in a name that [`for_tenant`](SchemaName::for_tenant) made.
+    pub fn tenant_id(&self) -> Option<Uuid> {
+        let id = self.0.strip_prefix("tenant_")?.replace('_', "-").parse().ok()?;
+        (Self::for_tenant(id) == *self).then_some(id)
+    }
+
     /// `public` is not a tenant, so that no text parses to it; migrations run there all the same.
     pub(crate) fn public() -> Self {
         Self("public".into())

@@ -77,7 +77,7 @@ impl fmt::Display for DatabaseUrl {
             if let Some(value) = after.trim_start().strip_prefix('=') {
                 f.write_str("=***")?;
                 let value = value.trim_start();
-                rest = &value[value_len(value)..];
+                rest = &value[value_len(value, is_uri(&self.0))..];
             }
         }
         f.write_str(rest)
@@ -96,14 +96,14 @@ fn is_uri(url: &str) -> bool {
 
 /// `user:password` of what follows the scheme, as libpq reads it: up to an `@` before any `/`.
 fn userinfo(rest: &str) -> &str {
-    match rest.find(['@', '/', '?']) {
+    match rest.find(['@', '/']) {
         Some(at) if rest[at..].starts_with('@') => &rest[..at],
         _ => "",
     }
 }
 
 /// How long a `password=` value is: to the end of its quotes, or to the next separator.
-fn value_len(value: &str) -> usize {
+fn value_len(value: &str, uri: bool) -> usize {
     if let Some(quoted) = value.strip_prefix('\'') {
         let mut escaped = false;
         let end = quoted.find(|c| {
@@ -113,7 +113,13 @@ fn value_len(value: &str) -> usize {
         });
         end.map_or(value.len(), |at| at + 2)
     } else {
-        value.find([' ', '&']).unwrap_or(value.len())
+        let mut escaped = false;
+        let end = value.find(|c: char| {
+            let ends = if uri { c == '&' } else { c.is_whitespace() && !escaped };
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        end.unwrap_or(value.len())
     }
 }
 
@@ -122,18 +128,26 @@ fn check_uri(url: &str) -> Result<(), &'static str> {
     let userinfo = userinfo(rest);
     let after = if userinfo.is_empty() { rest } else { &rest[userinfo.len() + 1..] };
     let hosts = &after[..after.find(['/', '?']).unwrap_or(after.len())];
+    let is_host = |host: &str| match host.strip_prefix('[') {
+        Some(address) => address
+            .split_once(']')
+            .is_some_and(|(address, port)| !address.is_empty() && (port.is_empty() || port.starts_with(':'))),
+        None => !host.contains(['[', ']']),
+    };
     let is_port = |host: &str| {
         let port = host.rsplit_once(']').map_or(host, |(_, port)| port).rsplit_once(':');
         port.is_none_or(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0))
     };
-    if hosts.contains('@') || !hosts.split(',').all(is_port) {
+    if hosts.contains('@') || !hosts.split(',').all(|host| is_host(host) && is_port(host)) {
         Err(
             "has a port that is not a number from 1 to 65535, or a `@`, `/` or `:` in its password that is not written as %40, %2F or %3A",
         )
     } else if !percent_encoding_is_whole(url) {
         Err("has a `%` that is not followed by two hexadecimal digits (write %25 for a plain one)")
-    } else if after.split_once('?').is_some_and(|(_, query)| !query.split('&').all(|pair| pair.contains('='))) {
-        Err("has a parameter without a value")
+    } else if after.split_once('?').is_some_and(|(_, query)| {
+        !query.split('&').all(|pair| pair.split_once('=').is_some_and(|(name, _)| !name.contains('%')))
+    }) {
+        Err("has a parameter without a value, or with a % in its name")
     } else {
         Ok(())
     }
@@ -195,6 +209,8 @@ mod tests {
             "postgres://db/app?password=***&sslmode=require"
         );
         assert_eq!(shown("host=db password='s3 \\' cret' user=app"), "host=db password=*** user=app");
+        assert_eq!(shown("host=db password=a&s3\\ cret user=app"), "host=db password=*** user=app");
+        assert_eq!(shown("postgres://app:1?a=s3cret@host/db"), "postgres://app:***@host/db");
         assert_eq!(shown("host=db password = s3cret"), "host=db password=***");
     }
 
@@ -210,6 +226,10 @@ mod tests {
             "postgres://app:s3cret@db:port/app",
             "postgres://app:s3cret@db/app?sslmode",
             "host=db password='s3cret",
+            "postgres://app:s3cret@[::1/app",
+            "postgres://app:s3cret@[::1]x/app",
+            "postgres://app:s3cret@[]/app",
+            "postgres://db/app?%70assword=s3cret",
             "postgres://app:s3cret\0@db/app",
         ] {
             let error = url.parse::<DatabaseUrl>().unwrap_err().to_string();

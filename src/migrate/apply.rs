@@ -11,7 +11,7 @@ use crate::{
     Error, SchemaName,
     error::BoxError,
     pg::{
-        catalog, ddl, lock,
+        atomically, catalog, ddl, lock,
         scope::{self, TenantConn},
     },
 };
@@ -59,7 +59,7 @@ fn is_collision(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> 
         // Diesel records a version after its script, so ours may have found the tables and not the row.
         Error::Migration { version, source, .. } => {
             source.downcast_ref().is_some_and(is_race)
-                || catalog::versions(conn, &[schema])
+                || atomically(conn, |conn| catalog::versions(conn, &[schema]))
                     .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
         }
         _ => false,
@@ -97,6 +97,11 @@ fn apply_in_scope(
 }
 
 fn run(tenant: &mut TenantConn<'_>, migrations: &Migrations, migration: &Migration) -> Result<(), BoxError> {
+    if let Some(word) = migration.transaction_control() {
+        return Err(
+            format!("it has a {word} of its own, and runs in a transaction with its record: take that out").into()
+        );
+    }
     if !migration.runs_in_transaction() {
         return Err("it sets run_in_transaction = false, which is not supported yet".into());
     }

@@ -49,7 +49,7 @@ fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
     let is_pending = |migration: &&Migration| pending.iter().any(|version| version == migration.version());
     for migration in migrations.expected(schema).filter(is_pending) {
         let Script::Sql(up) = migration.script() else { return None };
-        if !migration.runs_in_transaction() {
+        if !migration.runs_in_transaction() || migration.transaction_control().is_some() {
             return None;
         }
         let record = ddl::insert_version(schema, migration.version());

@@ -8,7 +8,7 @@ use diesel::{
     result::Error as DieselError,
 };
 
-use crate::{Error, SchemaName, error::BoxError};
+use crate::{Error, SchemaName, error::BoxError, pg::statements};
 
 /// A set of migrations, in the order of their versions, read once.
 ///
@@ -67,6 +67,14 @@ impl Migration {
 
     pub(super) fn script(&self) -> &Script {
         &self.up
+    }
+
+    /// The word, if its script begins or ends a transaction.
+    pub(super) fn transaction_control(&self) -> Option<&str> {
+        let is_control = |word: &&str| {
+            ["BEGIN", "START", "COMMIT", "ROLLBACK", "ABORT"].iter().any(|control| word.eq_ignore_ascii_case(control))
+        };
+        self.sql().and_then(|up| statements::first_words(up).into_iter().find(is_control))
     }
 
     pub(super) fn runs_in_transaction(&self) -> bool {

@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod lock;
 pub mod pool;
 pub mod scope;
+pub(crate) mod statements;
 pub(crate) mod structure;
 
 use std::{
@@ -27,10 +28,13 @@ use crate::{Config, Error};
 ///
 /// [`Error::Connect`], on one line and without the password.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
-    PgConnection::establish(&config.database_url.for_libpq(config.connect_timeout)).map_err(|error| {
+    let url = config.database_url.for_libpq(config.connect_timeout);
+    PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
-                words.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').into()
+                let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+                // What libpq does not understand it quotes.
+                line.trim_end_matches('.').replace(&url, &config.database_url.to_string())
             }
             other => other.to_string(),
         };
@@ -70,6 +74,11 @@ pub fn atomically<T, E: From<DieselError>>(
 pub(crate) fn depth(conn: &mut PgConnection) -> u32 {
     let depth = Manager::transaction_manager_status_mut(conn).transaction_depth();
     depth.ok().flatten().map_or(0, NonZeroU32::get)
+}
+
+/// Whether Diesel knows the connection to be lost.
+pub(crate) fn is_lost(conn: &mut PgConnection) -> bool {
+    Manager::transaction_manager_status_mut(conn).transaction_depth().is_err()
 }
 
 /// Rolls back all that began since the depth was this. A panic inside Diesel's own `transaction` leaves that

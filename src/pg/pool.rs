@@ -29,6 +29,9 @@ impl Manager {
     }
 }
 
+/// The path, the scope's mark, and temporary tables, which would be found before a tenant's of the same name.
+const RESET: &str = "RESET search_path; SET tenantry.scope = ''; DISCARD TEMP";
+
 impl ManageConnection for Manager {
     type Connection = PgConnection;
     type Error = Error;
@@ -38,7 +41,7 @@ impl ManageConnection for Manager {
     }
 
     fn is_valid(&self, conn: &mut PgConnection) -> Result<(), Error> {
-        Ok(conn.batch_execute("RESET search_path")?)
+        Ok(conn.batch_execute(RESET)?)
     }
 
     fn has_broken(&self, conn: &mut PgConnection) -> bool {

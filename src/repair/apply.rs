@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Nullable, Text},
 };
 
-use super::propose::{Proposal, Proposer, shared_columns};
+use super::propose::{Proposal, Proposer, is_at, shared_columns};
 use crate::{doctor::Fill, pg::structure::Column, quote};
 
 impl Proposer<'_> {
@@ -77,7 +77,8 @@ impl Proposer<'_> {
         let table = quote::identifier(table);
         sql_query(format!(
             "INSERT INTO {schema}.{table} ({names}) {overriding} \
-             SELECT {values} FROM public.{table} p WHERE p.ctid = ANY($1::tid[])",
+             SELECT {values} FROM public.{table} p WHERE {at}",
+            at = is_at("p"),
             schema = self.tenant.schema.quoted(),
             names = names.join(", "),
             values = values.join(", "),

@@ -168,11 +168,12 @@ impl Proposer<'_> {
         }
         let condition = format!(
             "NOT EXISTS (SELECT FROM {}.{} t WHERE {}) \
-             AND EXISTS (SELECT FROM public.{} c WHERE c.ctid = ANY($1::tid[]) AND {})",
+             AND EXISTS (SELECT FROM public.{} c WHERE {} AND {})",
             self.tenant.schema.quoted(),
             quote::identifier(&reference.parent),
             equal(&reference.parent_columns, "t", "p"),
             quote::identifier(&reference.child),
+            is_at("c"),
             same_key(reference, "c", "p"),
         );
         self.places(conn, &reference.parent, &condition, rows)
@@ -189,8 +190,9 @@ impl Proposer<'_> {
             return Ok(BTreeSet::new());
         }
         let condition = format!(
-            "EXISTS (SELECT FROM public.{} x WHERE x.ctid = ANY($1::tid[]) AND {})",
+            "EXISTS (SELECT FROM public.{} x WHERE {} AND {})",
             quote::identifier(&reference.parent),
+            is_at("x"),
             same_key(reference, "p", "x"),
         );
         self.places(conn, &reference.child, &condition, rows)
@@ -211,7 +213,7 @@ impl Proposer<'_> {
         let lock = if self.lock { "FOR SHARE OF p" } else { "" };
         let table = quote::identifier(table);
         let rows: Vec<Row> =
-            sql_query(format!("SELECT p.ctid::text AS place FROM public.{table} p WHERE {condition} {lock}"))
+            sql_query(format!("SELECT {} AS place FROM public.{table} p WHERE {condition} {lock}", place("p")))
                 .bind::<Array<Text>, _>(texts)
                 .load(conn)?;
         Ok(rows.into_iter().map(|row| row.place).collect())
@@ -277,19 +279,23 @@ impl Proposer<'_> {
             #[diesel(sql_type = Text)]
             owner: String,
         }
-        let (Some(id), Some(column)) = (self.tenant.id, &self.rules.owner_column) else { return Ok(Vec::new()) };
+        let Some(column) = &self.rules.owner_column else { return Ok(Vec::new()) };
+        // Where the tenant's id is not known, whoever is named may be another.
+        let id = self.tenant.id.as_ref().map(Uuid::to_string).unwrap_or_default();
         if !self.public.has(table, std::slice::from_ref(column)) {
             return Ok(Vec::new());
         }
         let owner = format!("p.{}::text", quote::identifier(column));
         let rows: Vec<Row> = sql_query(format!(
-            "SELECT p.ctid::text AS place, {key} AS key, {owner} AS owner FROM public.{table} p \
-             WHERE p.ctid = ANY($1::tid[]) AND {owner} <> $2",
+            "SELECT {place} AS place, {key} AS key, {owner} AS owner FROM public.{table} p \
+             WHERE {at} AND {owner} <> $2",
+            place = place("p"),
+            at = is_at("p"),
             key = self.key_text(table),
             table = quote::identifier(table),
         ))
         .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
-        .bind::<Text, _>(Uuid::to_string(&id))
+        .bind::<Text, _>(id)
         .load(conn)?;
         Ok(rows.into_iter().map(|row| (row.place, row.key, row.owner)).collect())
     }
@@ -313,8 +319,10 @@ impl Proposer<'_> {
             format!("ROW({})::text", columns.join(", "))
         };
         sql_query(format!(
-            "SELECT p.ctid::text AS place, {key} AS text, {left} IS NOT DISTINCT FROM {right} AS equal \
-             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE p.ctid = ANY($1::tid[])",
+            "SELECT {place} AS place, {key} AS text, {left} IS NOT DISTINCT FROM {right} AS equal \
+             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {at}",
+            place = place("p"),
+            at = is_at("p"),
             key = self.key_text(table),
             left = row("p"),
             right = row("t"),
@@ -355,6 +363,19 @@ pub(super) fn shared_columns<'t>(public: &Structure, tenant: &'t Structure, tabl
     let Some(known) = tenant.tables.get(table) else { return Vec::new() };
     let columns = known.columns.iter().filter(|column| !column.generated);
     columns.map(|column| column.name.as_str()).filter(|name| public.has(table, &[name.to_string()])).collect()
+}
+
+/// The expression for a row's place: the partition or child table, and where in it.
+fn place(alias: &str) -> String {
+    format!("{alias}.tableoid::oid::text || ' ' || {alias}.ctid::text")
+}
+
+/// The condition that a row is at one of the places of `$1`; the first half finds it, the second makes sure.
+pub(super) fn is_at(alias: &str) -> String {
+    format!(
+        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest($1) place)) AND {} = ANY($1)",
+        place(alias)
+    )
 }
 
 fn equal(columns: &[String], left: &str, right: &str) -> String {

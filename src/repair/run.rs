@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use diesel::PgConnection;
 
 use super::{
-    Outcome, Report, TenantReport,
+    Left, Outcome, Report, TenantReport,
     propose::{Contested, Proposal, Proposer},
 };
 use crate::{
@@ -82,7 +82,8 @@ impl<'a> Repair<'a> {
                 .tenants
                 .push(TenantReport { schema: tenant.schema.to_string(), result: result.map(Proposal::into_outcome) });
         }
-        report.tenants.extend(listing.refused.iter().map(|(name, rule)| TenantReport {
+        let refused = listing.refused.iter().filter(|_| self.only.is_none());
+        report.tenants.extend(refused.map(|(name, rule)| TenantReport {
             schema: name.clone(),
             result: Err(Error::SchemaName { name: name.clone(), source: rule.clone() }),
         }));
@@ -125,7 +126,18 @@ impl<'a> Repair<'a> {
             let after = doctor::examine_beside(scoped, schema, self.rules, public)?;
             let proposer = self.proposer(tenant, public, &after, contested, true);
             let rest = proposer.propose(scoped)?;
-            let Outcome { filled, copied, .. } = rest.into_outcome();
+            let Outcome { filled, copied, left } = rest.into_outcome();
+            let orphaned = |left: &Left| {
+                left.rows > 0
+                    && !proposal.left.iter().any(|known| (&known.table, &known.key) == (&left.table, &left.key))
+            };
+            if left.iter().any(orphaned) {
+                return Err(Error::Repair {
+                    schema: schema.clone(),
+                    reason: "a row would have been copied whose own reference has to be left: decide on that one first"
+                        .into(),
+                });
+            }
             if !filled.is_empty() || !copied.is_empty() {
                 return Err(Error::Repair {
                     schema: schema.clone(),

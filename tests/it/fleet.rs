@@ -310,6 +310,16 @@ fn the_whole_fleet_migrates_inside_a_test_transaction() {
 }
 
 #[test]
+fn a_failing_tenant_in_a_test_transaction_does_not_hurt_the_others() {
+    let db = registered(["acme", "globex"]);
+    db.execute("acme", "CREATE TABLE business_business ()");
+    let conn = &mut db.connect();
+    conn.begin_test_transaction().unwrap();
+    let report = domain::fleet().unwrap().migrate_on(&run(), conn).unwrap();
+    assert_eq!(outcomes(&report)[1..], [("acme", "failed"), ("globex", "migrated")]);
+}
+
+#[test]
 fn fewer_connections_than_jobs_are_enough() {
     let tenants = names(30);
     let db = registered(tenants.iter().map(String::as_str));

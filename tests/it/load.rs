@@ -69,6 +69,7 @@ fn twenty_thousand_onboardings_land_in_their_own_schemas() {
                         let mut tenant = scope::session(conn, schema).unwrap();
                         onboarding::save_business_info(&mut tenant, &info).unwrap();
                     }
+                    assert_eq!(scope::current(conn).unwrap().path, "\"$user\", public", "left behind by {schema}");
                     if number.is_multiple_of(100) {
                         let nobody = BusinessInfo::new(Uuid::max(), "Nobody's");
                         assert!(

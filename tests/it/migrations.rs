@@ -8,7 +8,7 @@ use tenantry::{
     Error,
     domain::{self, models::NewUserProfile},
     migrate::{MigrationSet, Migrations, Run, apply},
-    pg::scope,
+    pg::{self, scope},
     provision,
     testing::TestDatabase,
 };
@@ -283,6 +283,19 @@ fn a_migration_that_changes_the_path_is_refused_and_leaves_nothing() {
         db.texts("SELECT relname FROM pg_class WHERE relname IN ('a', 'b', '__diesel_schema_migrations')"),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn a_migration_that_ends_the_transaction_is_refused_before_it_is_sent() {
+    for script in ["CREATE TABLE a (); COMMIT; CREATE TABLE b ()", "BEGIN; CREATE TABLE a (); COMMIT;"] {
+        let db = TestDatabase::with_empty_schemas(["acme"]);
+        let migrations = tenant_migrations(&[("1_ends", script)]);
+        let connect = || pg::connect(db.config());
+        let report = Run::new(&migrations).tenants(&connect, &["acme".parse().unwrap()]).unwrap();
+        let error = report.lines[0].result.as_ref().unwrap_err().chain();
+        assert!(error.contains("of its own, and runs in a transaction with its record"), "{error}");
+        assert_eq!(db.texts("SELECT relname FROM pg_class WHERE relname IN ('a', 'b')"), Vec::<String>::new());
+    }
 }
 
 #[test]

@@ -33,6 +33,18 @@ fn a_guard_that_was_forgotten_does_not_reach_the_next_borrower() {
 }
 
 #[test]
+fn a_temporary_table_does_not_reach_the_next_borrower() {
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    db.execute("acme", "CREATE TABLE notes ()");
+    let pool = pool_of(&db, 1);
+    pool.get().unwrap().batch_execute("CREATE TEMP TABLE notes (secret int)").unwrap();
+    let found = scope::transaction(&mut pool.get().unwrap(), &"acme".parse().unwrap(), |tenant| {
+        tenant.batch_execute("SELECT secret FROM notes")
+    });
+    assert!(found.is_err());
+}
+
+#[test]
 fn a_connection_that_comes_back_inside_a_transaction_is_closed() {
     let db = TestDatabase::new();
     let pool = pool_of(&db, 1);

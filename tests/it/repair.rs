@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use crate::support::{migrated, tenant};
 use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use tenantry::{
     Error, SchemaName,
@@ -11,9 +12,6 @@ use tenantry::{
     repair::{Copied, Filled, Left, Outcome, Reason, Repair, Report},
     testing::TestDatabase,
 };
-use uuid::Uuid;
-
-use crate::support::{migrated, tenant};
 
 const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
 const B2: &str = "d59d21aa-6602-47f1-a91e-72bf6ddb8cab";
@@ -198,6 +196,44 @@ fn what_is_only_referred_to_does_not_bring_the_rows_of_others() {
     orphan(&db, "acme", B1);
     assert_eq!(only(&repair(&db)).copied, [copied("business_business", 1), copied("groups", 1)]);
     assert_eq!(db.texts("SELECT name FROM acme.business_business"), ["Ours"]);
+}
+
+#[test]
+fn rows_of_partitions_are_told_apart() {
+    let (db, _) = fleet(["acme"]);
+    db.execute(
+        "public",
+        "CREATE TABLE orders (id int, business_id uuid REFERENCES business_business) PARTITION BY LIST (id); \
+         CREATE TABLE orders_1 PARTITION OF orders FOR VALUES IN (1); \
+         CREATE TABLE orders_2 PARTITION OF orders FOR VALUES IN (2)",
+    );
+    db.execute("acme", "CREATE TABLE orders (id int, business_id uuid REFERENCES business_business)");
+    business(&db, "public", B1, "Ours", "000001");
+    business(&db, "public", B2, "Another", "000002");
+    // Both are the first row of their partition.
+    db.execute("public", &format!("INSERT INTO orders VALUES (1, '{B1}'), (2, '{B2}')"));
+    orphan(&db, "acme", B1);
+    assert_eq!(only(&repair(&db)).copied, [copied("business_business", 1), copied("orders", 1)]);
+    assert_eq!(db.texts("SELECT id FROM acme.orders"), ["1"]);
+}
+
+#[test]
+fn a_row_that_names_an_owner_is_not_copied_to_a_tenant_whose_id_is_unknown() {
+    let (db, [_, globex]) = fleet(["acme", "globex"]);
+    business(&db, "public", B1, "Engines", "000001");
+    db.execute(
+        "public",
+        &format!(
+            "INSERT INTO users_userprofile (user_id, business_id, tenant_id) VALUES ('{B2}', '{B1}', '{}')",
+            globex.id
+        ),
+    );
+    orphan(&db, "acme", B1);
+    let conn = &mut db.connect();
+    let listing = SchemaPattern::new("acme").list(conn).unwrap();
+    let report = Repair::new(domain::rules()).run(conn, &listing).unwrap();
+    assert_eq!(only(&report).copied, [copied("business_business", 1)]);
+    assert!(matches!(&only(&report).left[..], [Left { reason: Reason::OfAnotherTenant { .. }, .. }]), "{report:?}");
 }
 
 #[test]
@@ -478,5 +514,4 @@ fn a_repair_of_one_tenant_leaves_the_others() {
     let report = run(&mut db.connect(), Repair::new(domain::rules()).only(vec![schema]));
     assert_eq!(only(&report).copied, [copied("business_business", 1)]);
     assert_eq!((rows(&db, "acme.business_business"), rows(&db, "globex.business_business")), ("0".into(), "1".into()));
-    let _ = Uuid::nil();
 }

@@ -313,6 +313,54 @@ fn a_session_guard_puts_the_path_back_when_it_drops() {
 }
 
 #[test]
+fn a_session_guard_inside_a_transaction_ends_with_it() {
+    let (db, acme, globex) = two_tenants();
+    let conn = &mut db.connect();
+    scope::transaction(conn, &acme, |tenant| {
+        let mut other = scope::session(tenant, &globex)?;
+        note(&mut other, "g")?;
+        drop(other);
+        note(tenant, "a")
+    })
+    .unwrap();
+    assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (vec!["a".into()], vec!["g".into()]));
+    let now = scope::current(conn).unwrap();
+    assert_eq!((now.path.as_str(), now.in_transaction_scope), ("\"$user\", public", false));
+}
+
+#[test]
+fn a_session_guard_survives_a_panic_inside_diesels_own_transaction() {
+    let (db, acme, _) = two_tenants();
+    let conn = &mut db.connect();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let mut tenant = scope::session(conn, &acme).unwrap();
+        tenant.conn().transaction(|_| -> Result<(), DieselError> { panic!("inside") }).unwrap();
+    }));
+    assert!(panic.is_err());
+    assert_eq!(path(conn), "\"$user\", public");
+}
+
+#[test]
+fn a_transaction_left_open_inside_is_not_committed_half_done() {
+    let (db, acme, globex) = two_tenants();
+    let conn = &mut db.connect();
+    let leave_open = |tenant: &mut TenantConn<'_>| {
+        AnsiTransactionManager::begin_transaction(tenant.conn())?;
+        note(tenant, "half done")
+    };
+    let outermost = scope::transaction(conn, &acme, leave_open);
+    assert!(matches!(outermost, Err(Error::SwallowedError { .. })), "{outermost:?}");
+    let nested = scope::transaction(conn, &globex, |tenant| {
+        note(tenant, "kept")?;
+        let inner = scope::transaction(tenant, &acme, leave_open);
+        assert!(matches!(inner, Err(Error::SwallowedError { .. })), "{inner:?}");
+        Ok::<_, Error>(())
+    });
+    assert!(nested.is_ok(), "{nested:?}");
+    assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (NOTHING, vec!["kept".into()]));
+}
+
+#[test]
 fn rows_stay_right_when_cached_statements_meet_another_tenant() {
     let (db, acme, globex) = two_tenants();
     diesel::table! { notes (text) { text -> Text, } }

@@ -6,7 +6,10 @@ use super::{
     TenantConn,
     path::{Before, put_back, switch},
 };
-use crate::{Error, SchemaName};
+use crate::{
+    Error, SchemaName,
+    pg::{depth, roll_back_to},
+};
 
 /// Sets the connection's search_path to the tenant, alone, until the guard drops.
 ///
@@ -33,9 +36,11 @@ use crate::{Error, SchemaName};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<SessionScope<'c>, Error> {
-    let before = switch(conn, schema, false)?;
+    // Inside a transaction, what is set for the session would outlive what is set for the transaction.
+    let outside = depth(conn);
+    let before = switch(conn, schema, outside > 0)?;
     let tenant = TenantConn::new(conn, schema.clone());
-    Ok(SessionScope { tenant, before })
+    Ok(SessionScope { tenant, before, outside })
 }
 
 /// A [`TenantConn`] whose search_path is put back when it drops. Made by [`session`].
@@ -44,6 +49,8 @@ pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<Se
 pub struct SessionScope<'c> {
     tenant: TenantConn<'c>,
     before: Before,
+    /// The depth of transactions when it began.
+    outside: u32,
 }
 
 impl<'c> Deref for SessionScope<'c> {
@@ -62,7 +69,9 @@ impl<'c> DerefMut for SessionScope<'c> {
 
 impl Drop for SessionScope<'_> {
     fn drop(&mut self) {
-        let restored = put_back(self.tenant.conn(), &self.before, false);
+        // A panic inside Diesel's own `transaction` has left it open, and its end would undo what follows.
+        roll_back_to(self.tenant.conn(), self.outside);
+        let restored = put_back(self.tenant.conn(), &self.before, self.outside > 0);
         if let Err(error) = restored {
             let schema = self.tenant.schema();
             tracing::error!(tenant.schema = %schema, error = %error.chain(), "The search_path still points at `{schema}`");

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    pg::{ddl, depth, roll_back_to},
+    pg::{ddl, depth, is_lost, roll_back_to},
     quote,
 };
 
@@ -86,6 +86,10 @@ fn run<T, E: From<Error>>(
     let mut tenant = TenantConn::new(conn, schema.clone());
     // Diesel's own `transaction` leaves the transaction open when the closure panics.
     let result = match catch_unwind(AssertUnwindSafe(|| work(&mut tenant))) {
+        // What was begun inside and not ended would be committed half done, or end in our place.
+        Ok(Ok(_)) if !is_lost(conn) && depth(conn) != outside + 1 => {
+            Err(Error::SwallowedError { schema: schema.clone() }.into())
+        }
         Ok(Ok(value)) => leave(conn, schema, &scope).map(|()| value).map_err(E::from),
         Ok(Err(error)) => Err(error),
         Err(panic) => {
