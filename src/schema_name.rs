@@ -95,6 +95,9 @@ impl FromStr for SchemaName {
             Err(SchemaNameError::Character(other))
         } else if name.len() > Self::MAX_BYTES {
             Err(SchemaNameError::TooLong(name.len()))
+        } else if lower == "$user" {
+            // PostgreSQL puts the role's name in its place, quoted or not.
+            Err(SchemaNameError::Reserved)
         } else if lower.starts_with("pg_") || ["public", "information_schema", "tenantry"].contains(&&*lower) {
             Err(SchemaNameError::Reserved)
         } else {
@@ -157,7 +160,7 @@ mod tests {
         check("t1,public", Err(SchemaNameError::Character(',')));
         check("a b", Err(SchemaNameError::Character(' ')));
         check("a;b", Err(SchemaNameError::Character(';')));
-        for name in ["public", "PUBLIC", "pg_toast", "PG_x", "information_schema", "tenantry"] {
+        for name in ["public", "PUBLIC", "pg_toast", "PG_x", "information_schema", "tenantry", "$user"] {
             check(name, Err(SchemaNameError::Reserved));
         }
     }

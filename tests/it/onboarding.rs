@@ -285,6 +285,20 @@ fn everybody_who_may_not_is_told_why_and_nothing_is_written() {
 }
 
 #[test]
+fn an_employee_does_not_rename_the_business_of_their_profile() {
+    let db = migrated();
+    let conn = &mut db.connect();
+    let (_, acme) = tenant(conn, "acme");
+    let (ada, bob) = (user(conn), user(conn));
+    let saved = save(conn, "acme", &BusinessInfo::new(ada.id, "Engines")).unwrap();
+    let profile = NewUserProfile { user_id: bob.id, business_id: Some(saved.business.id), ..Default::default() };
+    scope::transaction(conn, &acme, |tenant| profile.insert(tenant)).unwrap();
+    let refused = save(conn, "acme", &BusinessInfo::new(bob.id, "Bob's"));
+    assert!(matches!(refused, Err(OnboardingError::NotTheOwner(id)) if id == bob.id), "{refused:?}");
+    assert_eq!(db.texts("SELECT name FROM acme.business_business"), ["Engines"]);
+}
+
+#[test]
 fn a_taken_number_is_drawn_again_without_losing_the_transaction() {
     let db = migrated();
     let conn = &mut db.connect();
@@ -427,7 +441,7 @@ fn a_profile_whose_business_is_missing_is_told_to_be_repaired() {
         "acme",
         &format!(
             "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_business_id_fk; \
-         INSERT INTO users_userprofile (user_id, business_id) VALUES ('{}', 'bd8f8654-0752-4843-b076-0d7b2dc2e6d7')",
+         INSERT INTO users_userprofile (user_id, business_id, is_business_owner) VALUES ('{}', 'bd8f8654-0752-4843-b076-0d7b2dc2e6d7', true)",
             ada.id
         ),
     );

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use chrono::{NaiveDate, Utc};
+use chrono::{Datelike, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -80,8 +80,8 @@ impl BusinessInfo {
         if !is_country(&self.country) {
             invalid.push("country", "must be an ISO 3166 alpha-2 code in capital letters, such as US");
         }
-        if self.date_founded.is_some_and(|date| date > Utc::now().date_naive()) {
-            invalid.push("date_founded", "may not be in the future");
+        if self.date_founded.is_some_and(|date| date > Utc::now().date_naive() || date.year() < 1) {
+            invalid.push("date_founded", "may not be in the future, nor before the year 1");
         }
         invalid.into_result()
     }
@@ -166,6 +166,7 @@ mod tests {
         check(|info| info.legal_structure = "GMBH".into(), &["legal_structure"]);
         check(|info| info.country = "us".into(), &["country"]);
         check(|info| info.date_founded = Some(Utc::now().date_naive() + TimeDelta::days(1)), &["date_founded"]);
+        check(|info| info.date_founded = Some(NaiveDate::MIN), &["date_founded"]);
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub enum OnboardingError {
         /// The other tenant's schema, or its id where the profile has no more.
         tenant: String,
     },
+    /// The user works for the business that their profile names, and does not own it.
+    #[error("user {0} does not own the business of their profile")]
+    NotTheOwner(Uuid),
     /// Another tenant has the id, the schema or the owner of the one to be registered.
     #[error("the id, the schema or the owner of tenant {0} is another tenant's already")]
     TenantTaken(Uuid),

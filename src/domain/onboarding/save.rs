@@ -43,6 +43,9 @@ pub fn save_business_info(tenant: &mut TenantConn<'_>, info: &BusinessInfo) -> R
         if let Some(other) = profile.as_ref().and_then(|profile| profile.tenant_id).filter(|id| *id != tenant_id) {
             return Err(OnboardingError::UserOfAnotherTenant { user: user.id, tenant: other.to_string() });
         }
+        if profile.as_ref().is_some_and(|profile| profile.business_id.is_some() && !profile.is_business_owner) {
+            return Err(OnboardingError::NotTheOwner(user.id));
+        }
         let known = profile.as_ref().and_then(|profile| profile.business_id);
         let business = match known {
             Some(business) => rewrite(tenant, business, info)?,
