@@ -41,6 +41,8 @@ pub(super) struct Proposer<'a> {
     pub(super) public: &'a Structure,
     pub(super) examined: &'a Examined,
     pub(super) contested: &'a Contested,
+    /// The tenants of which nobody knows what they refer to.
+    pub(super) unexamined: &'a [SchemaName],
     /// Lock the rows of `public` that are to be copied, until the end of the transaction.
     pub(super) lock: bool,
 }
@@ -103,6 +105,9 @@ impl Proposer<'_> {
                         (false, _) => orphan.leave(Reason::InNeitherSchema, &mut proposal),
                         (true, Some(tenants)) => {
                             orphan.leave(Reason::Contested { tenants: tenants.clone() }, &mut proposal)
+                        }
+                        (true, None) if !self.unexamined.is_empty() => {
+                            orphan.leave(Reason::Unclear { tenants: self.unexamined.to_vec() }, &mut proposal);
                         }
                         (true, None) => self.place(conn, &orphan, &mut proposal)?,
                     }

@@ -83,6 +83,11 @@ pub enum Reason {
         /// The tenants.
         tenants: Vec<SchemaName>,
     },
+    /// Tenants that could not be examined may refer to it too.
+    Unclear {
+        /// Those tenants.
+        tenants: Vec<SchemaName>,
+    },
     /// Its own column names another tenant as the owner.
     OfAnotherTenant {
         /// What the column says.
@@ -98,6 +103,10 @@ impl fmt::Display for Reason {
             Self::Contested { tenants } => {
                 let tenants: Vec<&str> = tenants.iter().map(SchemaName::as_str).collect();
                 write!(f, "is referred to by several tenants: {}", tenants.join(", "))
+            }
+            Self::Unclear { tenants } => {
+                let tenants: Vec<&str> = tenants.iter().map(SchemaName::as_str).collect();
+                write!(f, "may be referred to by tenants that could not be examined: {}", tenants.join(", "))
             }
             Self::OfAnotherTenant { owner } => write!(f, "belongs to tenant {owner}"),
         }

@@ -65,7 +65,7 @@ impl<'a> Repair<'a> {
         for tenant in &listing.tenants {
             examined.push((tenant, self.examine(conn, tenant, &public)));
         }
-        let contested = contested(&examined);
+        let claims = Claims { contested: contested(&examined), unexamined: unexamined(&examined) };
         for (tenant, result) in examined {
             if self.only.as_ref().is_some_and(|only| !only.contains(&tenant.schema)) {
                 continue;
@@ -73,9 +73,9 @@ impl<'a> Repair<'a> {
             let result = match result {
                 Ok(examined) if examined.findings.is_empty() => continue,
                 Ok(examined) if self.dry_run => {
-                    self.proposer(tenant, &public, &examined, &contested, false).propose(conn).map_err(Error::from)
+                    self.proposer(tenant, &public, &examined, &claims, false).propose(conn).map_err(Error::from)
                 }
-                Ok(_) => self.repair(conn, tenant, &public, &contested),
+                Ok(_) => self.repair(conn, tenant, &public, &claims),
                 Err(error) => Err(error),
             };
             report
@@ -101,10 +101,11 @@ impl<'a> Repair<'a> {
         tenant: &'p TenantEntry,
         public: &'p Structure,
         examined: &'p Examined,
-        contested: &'p Contested,
+        claims: &'p Claims,
         lock: bool,
     ) -> Proposer<'p> {
-        Proposer { tenant, rules: self.rules, public, examined, contested, lock }
+        let Claims { contested, unexamined } = claims;
+        Proposer { tenant, rules: self.rules, public, examined, contested, unexamined, lock }
     }
 
     fn repair(
@@ -112,7 +113,7 @@ impl<'a> Repair<'a> {
         conn: &mut PgConnection,
         tenant: &TenantEntry,
         public: &Structure,
-        contested: &Contested,
+        claims: &Claims,
     ) -> Result<Proposal, Error> {
         let schema = &tenant.schema;
         scope::transaction(conn, schema, |scoped| {
@@ -120,11 +121,11 @@ impl<'a> Repair<'a> {
             lock::schema(scoped, schema, self.lock_timeout)?;
             // What was seen before the lock was taken may have changed.
             let before = doctor::examine_beside(scoped, schema, self.rules, public)?;
-            let proposer = self.proposer(tenant, public, &before, contested, true);
+            let proposer = self.proposer(tenant, public, &before, claims, true);
             let proposal = proposer.propose(scoped)?;
             proposer.apply(scoped, &proposal)?;
             let after = doctor::examine_beside(scoped, schema, self.rules, public)?;
-            let proposer = self.proposer(tenant, public, &after, contested, true);
+            let proposer = self.proposer(tenant, public, &after, claims, true);
             let rest = proposer.propose(scoped)?;
             let Outcome { filled, copied, left } = rest.into_outcome();
             let orphaned = |left: &Left| {
@@ -148,6 +149,18 @@ impl<'a> Repair<'a> {
             Ok(proposal)
         })
     }
+}
+
+/// What is known of the other tenants' claims.
+struct Claims {
+    contested: Contested,
+    unexamined: Vec<SchemaName>,
+}
+
+/// The tenants that exist and could not be examined.
+fn unexamined(examined: &[(&TenantEntry, Result<Examined, Error>)]) -> Vec<SchemaName> {
+    let failed = examined.iter().filter(|(_, result)| !matches!(result, Ok(_) | Err(Error::MissingSchema { .. })));
+    failed.map(|(tenant, _)| tenant.schema.clone()).collect()
 }
 
 /// The rows of `public` to which rows of more than one tenant refer.

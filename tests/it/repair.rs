@@ -353,6 +353,23 @@ fn a_row_that_two_tenants_refer_to_is_nobodys() {
 }
 
 #[test]
+fn nothing_is_copied_while_another_tenants_claims_are_unknown() {
+    let (db, _) = fleet(["acme", "globex"]);
+    business(&db, "public", B1, "Engines", "000001");
+    orphan(&db, "acme", B1);
+    // A key of another type cannot be compared with public's, so that nobody knows to what globex refers.
+    db.execute("globex", "DROP TABLE business_business CASCADE; CREATE TABLE business_business (id text PRIMARY KEY)");
+    let report = repair(&db);
+    let [acme, globex] = report.tenants.as_slice() else { panic!("{report:?}") };
+    assert!(
+        matches!(&acme.result.as_ref().unwrap().left[..], [Left { reason: Reason::Unclear { .. }, .. }]),
+        "{acme:?}"
+    );
+    assert!(globex.result.is_err());
+    assert_eq!(rows(&db, "acme.business_business"), "0");
+}
+
+#[test]
 fn a_row_that_the_tenant_has_already_is_not_copied_twice() {
     let (db, _) = fleet(["acme"]);
     business(&db, "public", B1, "Engines", "000001");
