@@ -117,7 +117,7 @@ fn build(db: &TestDatabase, tenants: usize, start: Start) -> Target {
 fn run(target: &Target, migrations: &Migrations, schemas: &[SchemaName]) {
     let directory = FixedList(schemas.to_vec());
     let fleet = Fleet { migrations, directory: &directory, rules: domain::rules() };
-    let report = fleet.migrate(&Run::new(migrations).jobs(JOBS), &|| pg::connect(&target.config)).expect("a run");
+    let report = fleet.run(&Run::new(migrations).jobs(JOBS), &|| pg::connect(&target.config)).expect("a run");
     assert_eq!(report.count("failed"), 0);
 }
 

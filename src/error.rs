@@ -105,6 +105,44 @@ pub enum Error {
         /// Why.
         source: BoxError,
     },
+    /// A migration cannot be taken back: there is no script for it.
+    #[error("migration {version} of schema `{schema}` has no way back: it has no down.sql, or an empty one")]
+    Irreversible {
+        /// Where.
+        schema: SchemaName,
+        /// Which.
+        version: String,
+    },
+    /// A migration cannot be taken back, since others were applied on top of it.
+    #[error("migration {version} of schema `{schema}` cannot be taken back before {}, which came after it", later.join(", "))]
+    LaterVersions {
+        /// Where.
+        schema: SchemaName,
+        /// Which.
+        version: String,
+        /// What came after it.
+        later: Vec<String>,
+    },
+    /// The run was stopped before it had begun.
+    #[error("stopped before anything was done")]
+    Stopped,
+    /// The run cannot be remembered.
+    #[error(
+        "the run cannot be recorded in schema `tenantry`: grant the role CREATE on the database, or what it lacks there, or pass --no-record"
+    )]
+    Record(#[source] DieselError),
+    /// There is no such run.
+    #[error("no run {id} is remembered: `tenantry runs list` shows those that are")]
+    NoSuchRun {
+        /// The number that was asked for.
+        id: i64,
+    },
+    /// What was asked of a run makes no sense.
+    #[error("{reason}")]
+    Request {
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
     /// A set of migrations cannot be used.
     #[error("the {set} migrations cannot be used: {reason}")]
     Migrations {
@@ -122,12 +160,12 @@ pub enum Error {
         table: String,
     },
     /// After a run, the catalog did not show what the run reported.
-    #[error("schema `{schema}` was reported as migrated, and still lacks {}", pending.join(", "))]
+    #[error("the catalog does not show what was done in schema `{schema}`: look at {}", versions.join(", "))]
     Unproven {
         /// Where.
         schema: SchemaName,
-        /// The versions that are not recorded.
-        pending: Vec<String>,
+        /// The versions that should be recorded and are not, or the other way round.
+        versions: Vec<String>,
     },
     /// A run ended before it came to this schema, or could not see what became of it: run it again.
     #[error("not reached: {reason}; run it again")]

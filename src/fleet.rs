@@ -1,14 +1,18 @@
 //! A monolith's migrations, its directory of tenants, and what it knows of its tables, together.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use diesel::PgConnection;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     Error, SchemaName,
-    directory::{Listing, TenantDirectory},
+    directory::TenantDirectory,
     doctor::Rules,
-    migrate::{Connector, Line, Migrations, Report, Run, SchemaStatus, State, survey},
+    migrate::{self, Connector, Goal, Line, Migrations, Plan, Report, Run, SchemaStatus, State, survey},
     pg::lock,
+    runs,
 };
 
 /// All schemas of one database: `public`, and the tenants of a directory.
@@ -26,42 +30,90 @@ pub struct Fleet<'a> {
 /// Where a fleet stands.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// Every schema, `public` first.
+    /// Every schema, `public` first if the directory lists all tenants.
     pub schemas: Vec<SchemaStatus>,
     /// Entries of the directory that can be no schema's name, and why.
     pub refused: Vec<(String, String)>,
+    /// Migrations whose text is another than the one that an earlier run applied.
+    pub edited: Vec<String>,
 }
 
 impl Fleet<'_> {
-    /// Migrates `public`, and then every tenant that is listed, active or suspended.
+    /// Carries out a run: takes `public` and every tenant that is listed, active or suspended, to the run's goal.
+    ///
+    /// Where migrations are applied, `public` comes first; where they are taken back it comes last, and only if every
+    /// tenant went back and the directory lists all of them.
     ///
     /// # Errors
     ///
-    /// [`Error::RunInProgress`], or when `public` could not be migrated, so that no tenant was touched, or when
-    /// there is no connection.
-    /// A tenant's failure is a line of the report.
-    pub fn migrate(&self, run: &Run<'_>, connect: &Connector<'_>) -> Result<Report, Error> {
-        let mut conn = connect()?;
-        lock::fleet(&mut conn, run.patience())?;
-        let public = run.public(&mut conn)?;
-        // The registry may have been made by that very migration.
-        let listing = self.directory.list(&mut conn)?;
-        let report = run.tenants(connect, &listing.schemas())?;
-        // The lock was this connection's.
-        drop(conn);
-        Ok(complete(public, report, &listing))
+    /// [`Error::RunInProgress`], [`Error::Record`], or when `public` could not be migrated, so that no tenant was
+    /// touched, or when there is no connection. A tenant's failure is a line of the report.
+    pub fn run(&self, run: &Run<'_>, connect: &Connector<'_>) -> Result<Report, Error> {
+        migrate::watched(run, connect, |run| {
+            let mut conn = run.open(connect)?;
+            lock::fleet(&mut conn, run.wait, || run.is_stopped())?;
+            let number = run.record.then(|| runs::begin(&mut conn, &run.beginning())).transpose()?;
+            let run = run.numbered(number);
+            let outcome = self.carry_out(&run, &mut conn, |_, schemas| run.tenants(connect, schemas));
+            if let Some(number) = number
+                && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
+            {
+                tracing::error!(%error, "Run {number} stays without an end");
+            }
+            // The lock was this connection's.
+            drop(conn);
+            outcome
+        })
     }
 
-    /// Migrates everything on one connection, which may be inside a test transaction.
+    /// Carries out a run on one connection, which may be inside a test transaction. It is not remembered.
     ///
     /// # Errors
     ///
-    /// As [`migrate`](Fleet::migrate).
-    pub fn migrate_on(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Report, Error> {
-        let public = run.public(conn)?;
+    /// As [`run`](Fleet::run).
+    pub fn run_on(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Report, Error> {
+        self.carry_out(run, conn, |conn, schemas| Ok(run.tenants_on(conn, schemas)))
+    }
+
+    fn carry_out(
+        &self,
+        run: &Run<'_>,
+        conn: &mut PgConnection,
+        tenants: impl FnOnce(&mut PgConnection, &[SchemaName]) -> Result<Report, Error>,
+    ) -> Result<Report, Error> {
+        let whole = self.directory.is_whole();
+        let first = if run.public_is_first() { Some(run.public(conn)?) } else { None };
+        // The registry may have been made by that very migration.
         let listing = self.directory.list(conn)?;
-        let report = run.tenants_on(conn, &listing.schemas());
-        Ok(complete(public, report, &listing))
+        let schemas = run.concerned(listing.schemas());
+        if let (Some(number), false) = (run.number, whole) {
+            runs::chose(conn, number, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
+        }
+        let mut report = tenants(conn, &schemas)?;
+        let public = match first {
+            Some(line) => Some(line),
+            None if !run.public_is_last(whole) => None,
+            None if report.failures().next().is_some() => {
+                let reason = "it comes last, and not all tenants went before it".into();
+                Some(Line::idle("public", Err(Error::NotReached { reason })))
+            }
+            None => Some(run.public(conn).unwrap_or_else(|error| Line::idle("public", Err(error)))),
+        };
+        report.elapsed += public.as_ref().map_or(Duration::ZERO, |line| line.duration);
+        report.lines.splice(0..0, public);
+        report.lines.extend(listing.refused.iter().map(|(name, rule)| {
+            let source = rule.clone();
+            Line::idle(name.as_str(), Err(Error::SchemaName { name: name.clone(), source }))
+        }));
+        report.edited = self.edited(conn)?;
+        report.run = run.number;
+        Ok(report)
+    }
+
+    fn edited(&self, conn: &mut PgConnection) -> Result<Vec<String>, Error> {
+        let migrations: Vec<(&str, &str)> =
+            self.migrations.all().map(|(_, migration)| (migration.version(), migration.checksum())).collect();
+        Ok(runs::edited(conn, &migrations)?)
     }
 
     /// Tells where every schema stands, and writes nothing: a role that may only SELECT is enough.
@@ -71,10 +123,30 @@ impl Fleet<'_> {
     /// [`Error::NoRegistry`], or those of the queries.
     pub fn status(&self, conn: &mut PgConnection) -> Result<Status, Error> {
         let listing = self.directory.list(conn)?;
-        let mut schemas = vec![SchemaName::public()];
-        schemas.extend(listing.schemas());
+        let public = self.directory.is_whole().then(SchemaName::public);
+        let schemas: Vec<SchemaName> = public.into_iter().chain(listing.schemas()).collect();
         let refused = listing.refused.iter().map(|(name, rule)| (name.clone(), rule.to_string())).collect();
-        Ok(Status { schemas: survey(conn, &schemas, self.migrations)?, refused })
+        Ok(Status { schemas: survey(conn, &schemas, self.migrations)?, refused, edited: self.edited(conn)? })
+    }
+
+    /// Tells what a run with this goal would do, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`status`](Fleet::status).
+    pub fn plan(&self, goal: &Goal, conn: &mut PgConnection) -> Result<Plan<'_>, Error> {
+        let run = Run::new(self.migrations).goal(goal);
+        let listing = self.directory.list(conn)?;
+        let mut schemas = run.concerned(listing.schemas());
+        if run.public_is_first() {
+            schemas.insert(0, SchemaName::public());
+        } else if run.public_is_last(self.directory.is_whole()) {
+            schemas.push(SchemaName::public());
+        }
+        let mut plan = Plan::new(goal, survey(conn, &schemas, self.migrations)?, self.migrations);
+        plan.refused.extend(listing.refused.iter().map(|(name, rule)| (name.clone(), rule.to_string())));
+        plan.edited = self.edited(conn)?;
+        Ok(plan)
     }
 }
 
@@ -93,13 +165,23 @@ impl Status {
     }
 }
 
-fn complete(public: Line, mut report: Report, listing: &Listing) -> Report {
-    report.elapsed += public.duration;
-    report.lines.insert(0, public);
-    report.lines.extend(listing.refused.iter().map(|(name, rule)| Line {
-        schema: name.clone(),
-        result: Err(Error::SchemaName { name: name.clone(), source: rule.clone() }),
-        duration: Default::default(),
-    }));
-    report
+/// How a run is remembered.
+fn ending(outcome: &Result<Report, Error>) -> runs::End {
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => return runs::End { error: Some(error.chain()), ..runs::End::default() },
+    };
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for line in &report.lines {
+        *counts.entry(line.outcome()).or_default() += 1;
+    }
+    let past = |line: &Line| runs::PastLine {
+        schema: line.schema.clone(),
+        outcome: line.outcome().into(),
+        attempts: line.attempts.into(),
+        duration_ms: line.duration.as_millis() as i64,
+        error: line.result.as_ref().err().map(Error::chain),
+    };
+    let told = report.lines.iter().filter(|line| line.outcome() != "up to date");
+    runs::End { outcomes: json!(counts), error: None, lines: told.map(past).collect() }
 }

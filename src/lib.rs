@@ -10,6 +10,7 @@
 //! | tell which tenants there are | [`directory`] |
 //! | make a tenant's schema | [`provision`] |
 //! | migrate `public` and all tenants | [`Fleet`], with [`migrate`] |
+//! | look up what earlier runs did | [`runs`] |
 //! | find rows that the incident left out of place, and place them | [`doctor`], [`repair`] |
 //! | give a monolith the commands | [`cli`] |
 //!
@@ -23,11 +24,13 @@ pub mod doctor;
 pub mod domain;
 pub mod error;
 mod fleet;
+mod glob;
 pub mod migrate;
 pub mod pg;
 pub mod provision;
 mod quote;
 pub mod repair;
+pub mod runs;
 mod schema_name;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,25 +1,29 @@
-//! Ctrl-C and SIGTERM: the first lets what is under way finish, the second does not.
+//! Ctrl-C and SIGTERM: the first lets what is under way finish, the second has the server cancel it, and the third
+//! does not wait for that either.
 
-use std::{
-    process,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::process;
 
 use super::output;
+use crate::migrate::Interrupt;
 
-static STOP: AtomicBool = AtomicBool::new(false);
+static INTERRUPT: Interrupt = Interrupt::new();
 
-/// The flag that is set by the first signal.
-pub(super) fn flag() -> &'static AtomicBool {
+/// What the signals ask for, from now on.
+pub(super) fn watched() -> &'static Interrupt {
     let handler = || {
-        if STOP.swap(true, Ordering::Relaxed) {
+        if INTERRUPT.is_cancelled() {
             // The server rolls back what it has not committed.
             process::exit(2);
+        } else if INTERRUPT.is_stopped() {
+            INTERRUPT.cancel();
+            output::note("cancelling what is under way; once more to leave at once");
+        } else {
+            INTERRUPT.stop();
+            output::note("stopping: what is under way is finished first; once more to cancel it");
         }
-        output::note("stopping: what is under way is finished first; once more to stop at once");
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!(%error, "Ctrl-C ends the run at once");
     }
-    &STOP
+    &INTERRUPT
 }

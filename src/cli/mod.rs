@@ -13,15 +13,21 @@
 //! Results go to stdout, progress and errors to stderr. Exit codes: 0 done and healthy, 1 could not run,
 //! 2 ran and something needs attention.
 
+mod confirm;
+mod events;
 mod interrupt;
 mod migrate;
 mod output;
 mod plan;
 mod progress;
+mod redo;
 mod render;
 mod repair;
-mod select;
+mod revert;
+mod run;
+mod runs;
 mod status;
+mod tenants;
 
 use std::process::ExitCode;
 
@@ -29,7 +35,7 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Config, Error, Fleet, directory::SchemaPattern};
+use crate::{Config, Error, Fleet};
 
 /// Keeps every tenant's schema at the same migration, and every row in its own tenant's schema.
 ///
@@ -40,7 +46,7 @@ use crate::{Config, Error, Fleet, directory::SchemaPattern};
 #[command(name = "tenantry", version, max_term_width = 110)]
 struct Tenantry {
     #[command(flatten)]
-    tenants: Tenants,
+    tenants: tenants::Tenants,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -50,6 +56,9 @@ enum Verb {
     Migrate(migrate::Args),
     Status(status::Args),
     Plan(plan::Args),
+    Revert(revert::Args),
+    Redo(redo::Args),
+    Runs(runs::Args),
     Repair(repair::Args),
 }
 
@@ -63,26 +72,9 @@ enum Verb {
 #[command(name = "migrate-all-tenants", version, max_term_width = 110)]
 struct MigrateAllTenants {
     #[command(flatten)]
-    tenants: Tenants,
+    tenants: tenants::Tenants,
     #[command(flatten)]
     migrate: migrate::Args,
-}
-
-#[derive(clap::Args)]
-struct Tenants {
-    /// Take the schemas that match this pattern (* and ? are wild) for the tenants, instead of the registry's
-    #[arg(long, value_name = "PATTERN", global = true)]
-    schemas: Option<String>,
-}
-
-impl Tenants {
-    /// The fleet with the directory that was asked for.
-    fn with<T>(self, fleet: Fleet<'_>, work: impl FnOnce(Fleet<'_>) -> T) -> T {
-        match self.schemas {
-            Some(glob) => work(Fleet { directory: &SchemaPattern::new(&glob), ..fleet }),
-            None => work(fleet),
-        }
-    }
 }
 
 /// Whether something needs attention.
@@ -101,11 +93,14 @@ impl From<bool> for Health {
 pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|Tenantry { tenants, verb }| {
         let config = Config::from_env()?;
-        tenants.with(fleet()?, |fleet| match verb {
+        tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
             Verb::Status(args) => args.run(fleet, &config),
             Verb::Plan(args) => args.run(fleet, &config),
-            Verb::Repair(args) => args.run(fleet, &config),
+            Verb::Revert(args) => args.run(fleet, &config),
+            Verb::Redo(args) => args.run(fleet, &config),
+            Verb::Runs(args) => args.run(fleet, &config),
+            Verb::Repair(args) => args.run(fleet, all, &config),
         })
     })
 }
@@ -114,7 +109,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
 pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|MigrateAllTenants { tenants, migrate }| {
         let config = Config::from_env()?;
-        tenants.with(fleet()?, |fleet| migrate.run(fleet, &config))
+        tenants.with(fleet()?, |fleet, _| migrate.run(fleet, &config))
     })
 }
 

@@ -20,6 +20,12 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Prints a question, and leaves the cursor behind it.
+pub(super) fn ask(question: &str) {
+    let mut out = io::stderr().lock();
+    let _ = write!(out, "{question}").and_then(|()| out.flush());
+}
+
 /// Prints an error, with the next step where the error itself knows none.
 pub(super) fn complain(line: &str) {
     let next = match line.contains("permission denied") {

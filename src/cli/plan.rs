@@ -1,9 +1,9 @@
 use anyhow::Result;
 
 use super::{Health, output, render};
-use crate::{Config, Fleet, pg};
+use crate::{Config, Fleet, migrate::Goal, pg};
 
-/// Show what `migrate` would apply, and where. Reads only
+/// Show what `migrate` would apply, and where. Reads only. Exits with 2 when a schema could not be migrated
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Print the SQL of every migration that is pending somewhere, too
@@ -16,12 +16,12 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let status = fleet.status(&mut pg::connect(config)?)?;
+        let plan = fleet.plan(&Goal::Latest, &mut pg::connect(config)?)?;
         if self.json {
-            output::json(&status)?;
+            output::json(&plan)?;
         } else {
-            output::print(&render::plan(&status, fleet.migrations, self.sql));
+            output::print(&render::plan(&plan, self.sql));
         }
-        Ok(Health::Good)
+        Ok(Health::from(plan.refused.is_empty()))
     }
 }

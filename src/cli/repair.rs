@@ -1,7 +1,7 @@
 use anyhow::Result;
 
-use super::{Health, output, render, select};
-use crate::{Config, Fleet, pg, repair::Repair};
+use super::{Health, output, render};
+use crate::{Config, Fleet, directory::TenantDirectory, pg, repair::Repair};
 
 /// Put right what the incident left behind: copy rows from `public` to the tenants that refer to them, and fill nulls
 ///
@@ -9,9 +9,6 @@ use crate::{Config, Fleet, pg, repair::Repair};
 /// left alone. Safe to run again.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Repair this tenant only, by its schema; may be given several times
-    #[arg(long, value_name = "SCHEMA")]
-    tenant: Vec<String>,
     /// Show what would be done, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -21,12 +18,13 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+    /// Whatever tenants are chosen, all are looked at: a row may be another's too.
+    pub(super) fn run(&self, fleet: Fleet<'_>, all: &dyn TenantDirectory, config: &Config) -> Result<Health> {
         let conn = &mut pg::connect(config)?;
-        let listing = fleet.directory.list(conn)?;
+        let listing = all.list(conn)?;
         let mut repair = Repair::new(fleet.rules).dry_run(self.dry_run).lock_timeout(config.lock_timeout);
-        if !self.tenant.is_empty() {
-            repair = repair.only(select::named(&self.tenant, &listing)?);
+        if !fleet.directory.is_whole() {
+            repair = repair.only(fleet.directory.list(conn)?.schemas());
         }
         let report = repair.run(conn, &listing)?;
         if self.json {

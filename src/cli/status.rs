@@ -1,17 +1,14 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{Health, output, render, select};
+use super::{Health, output, render};
 use crate::{Config, Fleet, Status, pg};
 
 /// Show where every schema stands. Reads only: a role that may SELECT is enough
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Show this tenant only, by its schema; may be given several times
-    #[arg(long, value_name = "SCHEMA")]
-    tenant: Vec<String>,
     /// Show only the schemas that are not up to date
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     behind: bool,
     /// Answer only whether every schema has this version, and name those that lack it
     #[arg(long, value_name = "VERSION", conflicts_with_all = ["behind", "json"])]
@@ -24,12 +21,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
         let conn = &mut pg::connect(config)?;
-        let wanted = select::named(&self.tenant, &fleet.directory.list(conn)?)?;
         let mut status = fleet.status(conn)?;
-        if !wanted.is_empty() {
-            status.schemas.retain(|found| wanted.contains(&found.schema));
-            status.refused.clear();
-        }
         if let Some(version) = &self.gate {
             // Every schema has the tenant set.
             ensure!(
@@ -41,6 +33,9 @@ impl Args {
             return Ok(Health::from(lacking.is_empty()));
         }
         let healthy = status.is_healthy();
+        if self.behind {
+            status.schemas.retain(|found| !found.is_current());
+        }
         if self.json {
             output::json(&Json { healthy, status: &status })?;
         } else {

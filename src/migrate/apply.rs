@@ -1,22 +1,28 @@
-use std::{thread, time::Duration};
+use std::{collections::VecDeque, thread, time::Duration};
 
-use diesel::{
-    PgConnection,
-    connection::SimpleConnection,
-    result::{DatabaseErrorKind, Error as DieselError},
+use diesel::{PgConnection, connection::SimpleConnection, result::Error as DieselError};
+
+use super::{
+    Migrations, Run, outside,
+    set::Script,
+    step::{self, Step},
 };
-
-use super::{Migration, Migrations, set::Script};
 use crate::{
     Error, SchemaName,
     error::BoxError,
     pg::{
-        atomically, catalog, ddl, lock,
+        atomically, catalog, ddl, depth, lock,
         scope::{self, TenantConn},
+        statements,
+        transient::{self, Transient},
     },
 };
 
-/// Applies what is pending in one schema, all or nothing, and returns the versions it applied.
+/// Applies what is pending in one schema, and returns the versions it applied.
+///
+/// All or nothing, but for migrations with `run_in_transaction = false`: what came before such a one is kept when
+/// it fails. Inside a transaction, and in a schema without any migration, those too are part of the whole, and
+/// their indexes are made in the ordinary way, without `CONCURRENTLY`.
 ///
 /// Safe against any other migrator, Diesel's own included: the schema's lock is taken, the history is read
 /// under it, and each version is recorded *before* its script runs, so that whoever comes second collides
@@ -34,17 +40,38 @@ pub fn apply(
     migrations: &Migrations,
     patience: Duration,
 ) -> Result<Vec<String>, Error> {
+    let mut done = Vec::new();
+    advance(&Run::new(migrations).lock_timeout(patience), conn, schema, &mut done)?;
+    Ok(done.iter().map(|step| step.migration.version().into()).collect())
+}
+
+/// Takes one schema to the run's goal. What was committed is added to `done`, also before an error, and is
+/// written down if the run is remembered.
+pub(super) fn advance<'m>(
+    run: &Run<'m>,
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    done: &mut Vec<Step<'m>>,
+) -> Result<(), Error> {
     let mut collisions = 0;
+    // What is left to do, once it is known.
+    let mut left: Option<VecDeque<Step<'m>>> = None;
     loop {
-        let result = scope::transaction(conn, schema, |tenant| apply_in_scope(tenant, migrations, patience));
-        match result {
-            Err(error) if collisions < COLLISIONS && is_collision(conn, schema, &error) => {
+        match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone())) {
+            Ok((finished, mut rest)) => {
+                done.extend(finished);
+                let Some(step) = rest.pop_front() else { return Ok(()) };
+                outside::perform(run, conn, schema, step)?;
+                done.push(step);
+                left = Some(rest);
+            }
+            Err(error) if collisions < COLLISIONS && is_race(conn, schema, &error) => {
                 collisions += 1;
                 tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
                 thread::sleep(Duration::from_millis(rand::random_range(10..50) << collisions));
             }
-            result => return result,
+            Err(error) => return Err(error),
         }
     }
 }
@@ -53,74 +80,80 @@ pub fn apply(
 const COLLISIONS: u32 = 5;
 
 /// Whether somebody else was doing the same at the same time.
-fn is_collision(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
+fn is_race(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
-        Error::Query(error) => is_race(error),
         // Diesel records a version after its script, so ours may have found the tables and not the row.
-        Error::Migration { version, source, .. } => {
-            source.downcast_ref().is_some_and(is_race)
-                || atomically(conn, |conn| catalog::versions(conn, &[schema]))
-                    .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
+        Error::Migration { version, .. } if transient::of(error).is_none() => {
+            atomically(conn, |conn| catalog::versions(conn, &[schema]))
+                .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
         }
-        _ => false,
+        error => transient::of(error) == Some(Transient::Race),
     }
 }
 
-/// What racing DDL ends in. Diesel tells no SQLSTATE, so a server that speaks another language than English
-/// has its deadlocks reported and not tried again.
-fn is_race(error: &DieselError) -> bool {
-    let DieselError::DatabaseError(kind, about) = error else { return false };
-    matches!(kind, DatabaseErrorKind::UniqueViolation)
-        || ["deadlock detected", "tuple concurrently updated"].iter().any(|words| about.message().contains(words))
-}
-
-fn apply_in_scope(
+/// Takes as many steps as one transaction can take, and returns them with those that are left.
+fn stage<'m>(
+    run: &Run<'m>,
     tenant: &mut TenantConn<'_>,
-    migrations: &Migrations,
-    patience: Duration,
-) -> Result<Vec<String>, Error> {
+    left: Option<VecDeque<Step<'m>>>,
+) -> Result<(Vec<Step<'m>>, VecDeque<Step<'m>>), Error> {
     let schema = tenant.schema().clone();
-    lock::timeout(tenant, patience)?;
-    lock::schema(tenant, &schema, patience)?;
+    let nested = depth(tenant) > 1;
+    // What is set here would stay so for the rest of a caller's transaction.
+    let before = nested.then(|| lock::bounds(tenant)).transpose()?;
+    lock::bound(tenant, run.lock_timeout, run.statement_timeout)?;
+    lock::schema(tenant, &schema, run.lock_timeout)?;
     ddl::create_history(tenant)?;
     let applied = catalog::versions(tenant, &[&schema])?.remove(schema.as_str()).unwrap_or_default();
-    let is_pending = |migration: &&Migration| !applied.iter().any(|version| version == migration.version());
-    let pending: Vec<&Migration> = migrations.expected(&schema).filter(is_pending).collect();
-    for migration in &pending {
-        run(tenant, migrations, migration).map_err(|source| Error::Migration {
-            schema: schema.clone(),
-            version: migration.version().into(),
-            source,
-        })?;
+    let mut left = match left {
+        None => run.goal.steps(&schema, &applied, run.migrations)?.into(),
+        Some(left) => left,
+    };
+    // An index on a table that nobody else can see yet needs no care for them.
+    let all_inside = nested || applied.is_empty();
+    let mut done = Vec::new();
+    while let Some(step) = left.pop_front_if(|step| all_inside || step.migration.runs_in_transaction()) {
+        perform(tenant, run.migrations, step).map_err(|source| failed(&schema, step, source))?;
+        done.push(step);
     }
-    Ok(pending.iter().map(|migration| migration.version().into()).collect())
+    if let (Some(number), false) = (run.number, done.is_empty()) {
+        tenant.batch_execute(&step::remember(number, &schema, &done))?;
+    }
+    if let Some(before) = before {
+        lock::restore(tenant, &before)?;
+    }
+    Ok((done, left))
 }
 
-fn run(tenant: &mut TenantConn<'_>, migrations: &Migrations, migration: &Migration) -> Result<(), BoxError> {
-    if let Some(word) = migration.transaction_control() {
-        return Err(
-            format!("it has a {word} of its own, and runs in a transaction with its record: take that out").into()
-        );
-    }
-    if !migration.runs_in_transaction() {
-        return Err("it sets run_in_transaction = false, which is not supported yet".into());
-    }
+fn perform(tenant: &mut TenantConn<'_>, migrations: &Migrations, step: Step<'_>) -> Result<(), BoxError> {
     let schema = tenant.schema().clone();
-    let record = format!("{}; {}", ddl::set_path(&schema), ddl::insert_version(&schema, migration.version()));
     let prove = format!("SELECT {}", scope::proof(&schema));
-    match migration.script() {
-        // The script may end in a comment, or without a semicolon.
-        Script::Sql(up) => tenant.batch_execute(&format!("{record};\n{up}\n;{prove}")).map_err(explain)?,
+    let record = format!("{}; {}", ddl::set_path(&schema), step.record(&schema));
+    match step.script()? {
+        Script::Sql(text) => {
+            let text = match step.migration.runs_in_transaction() {
+                true => text,
+                false => &statements::without_concurrently(text),
+            };
+            // The script may end in a comment, or without a semicolon.
+            tenant.batch_execute(&format!("{record};\n{text}\n;{prove}")).map_err(explain)?;
+        }
         Script::Rust => {
             tenant.batch_execute(&record)?;
-            migrations.run_in_rust(&schema, migration.version(), tenant)?;
+            migrations.run_in_rust(&schema, step, tenant)?;
             tenant.batch_execute(&prove).map_err(explain)?;
         }
+        Script::Missing => return Err("it has no script for this".into()),
     }
     Ok(())
 }
 
-fn explain(error: DieselError) -> BoxError {
+pub(super) fn failed(schema: &SchemaName, step: Step<'_>, source: BoxError) -> Error {
+    Error::Migration { schema: schema.clone(), version: step.migration.version().into(), source }
+}
+
+/// Says it, if it was the proof that failed.
+pub(super) fn explain(error: DieselError) -> BoxError {
     match scope::strayed(&error) {
         Some(path) => format!("it leaves search_path at {path:?}, where the next one would end up: use SET LOCAL in a function, or qualify the names").into(),
         None => error.into(),

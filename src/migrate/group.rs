@@ -4,31 +4,43 @@ use std::time::Duration;
 
 use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration::CREATE_MIGRATIONS_TABLE};
 
-use super::{Migration, Migrations, SchemaStatus, State, set::Script};
-use crate::pg::{self, ddl, lock, scope};
+use super::{
+    Run,
+    set::Script,
+    step::{self, Step},
+};
+use crate::{
+    SchemaName,
+    pg::{self, ddl, lock, scope, statements},
+};
 
-/// Applies what is pending in these schemas as one transaction and one message; false where that cannot be.
+/// What is to be done in one schema.
+pub(super) struct Task<'m> {
+    pub(super) schema: SchemaName,
+    pub(super) steps: Vec<Step<'m>>,
+    /// Whether the schema has no migration yet.
+    pub(super) fresh: bool,
+}
+
+/// Takes the steps of these schemas as one transaction and one message; false where that cannot be.
 ///
 /// Everything that could be in the way makes the message fail, and then all of it is undone: a schema that
 /// is missing or locked, a version that somebody else has recorded meanwhile, a script. The caller then takes
 /// the schemas one by one, which tells what it was.
-pub(super) fn apply(
-    conn: &mut PgConnection,
-    group: &[SchemaStatus],
-    migrations: &Migrations,
-    lock_timeout: Duration,
-) -> QueryResult<bool> {
-    let parts: Option<Vec<String>> = group.iter().map(|status| part(status, migrations)).collect();
+pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) -> QueryResult<bool> {
+    let parts: Option<Vec<String>> = group.iter().map(part).collect();
     let Some(parts) = parts else { return Ok(false) };
     if pg::depth(conn) > 0 {
         // A COMMIT would end what is not ours.
         return Ok(false);
     }
+    let steps = group.iter().flat_map(|task| task.steps.iter().map(|step| (&task.schema, *step)));
     // The run ends with a commit that waits for the disk, and WAL is written in order.
     let message = format!(
-        "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = {};\n{}\nCOMMIT",
-        lock_timeout.as_millis().max(1),
+        "BEGIN; SET LOCAL synchronous_commit = off; {};\n{}\n{};\nCOMMIT",
+        lock::bounding("SET LOCAL", run.lock_timeout, run.statement_timeout),
         parts.concat(),
+        run.number.map(|number| step::remember_all(number, steps)).unwrap_or_default(),
     );
     let sent = conn.batch_execute(&message);
     if sent.is_err() {
@@ -38,24 +50,24 @@ pub(super) fn apply(
 }
 
 /// One schema's part of the message.
-fn part(status: &SchemaStatus, migrations: &Migrations) -> Option<String> {
-    let State::Known { applied, pending, .. } = &status.state else { return None };
-    let schema = &status.schema;
+fn part(task: &Task<'_>) -> Option<String> {
+    let schema = &task.schema;
     let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
     let mut part = format!("{path};\nSELECT {};\n", lock::must_lock(schema));
-    if applied.is_empty() {
+    if task.fresh {
         part += CREATE_MIGRATIONS_TABLE;
     }
-    let is_pending = |migration: &&Migration| pending.iter().any(|version| version == migration.version());
-    for migration in migrations.expected(schema).filter(is_pending) {
-        let Script::Sql(up) = migration.script() else { return None };
-        if !migration.runs_in_transaction() || migration.transaction_control().is_some() {
-            return None;
-        }
-        let record = ddl::insert_version(schema, migration.version());
+    for step in &task.steps {
+        let Ok(Script::Sql(text)) = step.script() else { return None };
+        let record = step.record(schema);
+        let text = match step.migration.runs_in_transaction() {
+            true => text,
+            false if task.fresh => &statements::without_concurrently(text),
+            false => return None,
+        };
         // The record is written to the schema by its name, so that a missing one fails before its script runs
         // anywhere. The script may end in a comment, or without a semicolon.
-        part += &format!("{record};\n{up}\n;\nSELECT {proof};\n");
+        part += &format!("{record};\n{text}\n;\nSELECT {proof};\n");
     }
     Some(part)
 }

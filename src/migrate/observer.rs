@@ -1,4 +1,5 @@
 use super::Line;
+use crate::SchemaName;
 
 /// Is told how a run goes along. Every method does nothing unless it is written.
 pub trait Observer: Sync {
@@ -17,7 +18,24 @@ pub enum Event<'a> {
         /// How many.
         tenants: usize,
     },
-    /// One of them is done.
+    /// The tenants of a canary or of a wave are next.
+    Wave {
+        /// `canary`, or the wave's share of the fleet: `10%`.
+        name: &'a str,
+        /// How many tenants are in it.
+        tenants: usize,
+    },
+    /// A tenant is worked on, alone or with others in one transaction.
+    Began {
+        /// Which.
+        schema: &'a SchemaName,
+    },
+    /// Something that will pass was in a tenant's way: it is tried again when the others are done.
+    Deferred {
+        /// What happened so far.
+        line: &'a Line,
+    },
+    /// A tenant is done.
     Finished(&'a Line),
 }
 

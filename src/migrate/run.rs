@@ -1,21 +1,10 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{mem, thread, time::Duration};
 
 use diesel::{PgConnection, connection::SimpleConnection};
+use serde_json::{Value, json};
 
-use super::{
-    Event, Line, Migrations, Observer, Report, Silent, apply,
-    survey::CHUNK,
-    worker::{self, Worker},
-};
-use crate::{Error, SchemaName};
+use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out};
+use crate::{Error, SchemaName, quote, runs};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
@@ -27,29 +16,55 @@ pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     pub(super) migrations: &'a Migrations,
-    jobs: usize,
+    pub(super) goal: &'a Goal,
+    pub(super) jobs: usize,
     pub(super) lock_timeout: Duration,
+    pub(super) statement_timeout: Option<Duration>,
     pub(super) lock_budget: Duration,
-    patience: Duration,
-    stop: &'a AtomicBool,
+    pub(super) attempts: u32,
+    pub(super) max_failures: Option<usize>,
+    pub(super) canary: Option<&'a Canary>,
+    pub(super) waves: &'a [u8],
     pub(super) observer: &'a dyn Observer,
+    pub(super) interrupt: Option<&'a Interrupt>,
+    pub(crate) wait: Duration,
+    pub(crate) record: bool,
+    /// The number under which it is remembered, once it is.
+    pub(crate) number: Option<i64>,
+    /// What its connections call themselves, by which they are found when they are to be cancelled.
+    pub(super) name: &'a str,
 }
 
 impl<'a> Run<'a> {
-    /// A run of these migrations.
+    /// A run that applies what is pending of these migrations.
     pub fn new(migrations: &'a Migrations) -> Self {
         Self {
             migrations,
+            goal: &Goal::Latest,
             jobs: default_jobs(),
             lock_timeout: Duration::from_secs(5),
+            statement_timeout: None,
             lock_budget: Duration::from_millis(50),
-            patience: Duration::ZERO,
-            stop: &NEVER,
+            attempts: 3,
+            max_failures: None,
+            canary: None,
+            waves: &[],
             observer: &Silent,
+            interrupt: None,
+            wait: Duration::ZERO,
+            record: true,
+            number: None,
+            name: "tenantry",
         }
     }
 
-    /// Sets how many schemas are migrated at a time, each on a connection of its own.
+    /// Sets where the run takes each schema. Defaults to [`Goal::Latest`].
+    pub fn goal(mut self, goal: &'a Goal) -> Self {
+        self.goal = goal;
+        self
+    }
+
+    /// Sets how many schemas are worked on at a time, each on a connection of its own.
     ///
     /// Defaults to twice the machine's cores, and 8 at most. Fewer are used when the server has no more
     /// connections to give.
@@ -58,11 +73,20 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Sets how long one statement may wait for a lock before its schema is reported as failed.
+    /// Sets how long one statement may wait for a lock before its schema is put off, and at last reported as failed.
     ///
     /// Other schemas carry on. In milliseconds of PostgreSQL's `lock_timeout`. Defaults to 5 seconds.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// Sets how long one statement may take before its schema is reported as failed.
+    ///
+    /// In milliseconds of PostgreSQL's `statement_timeout`. Defaults to what the server or the role has set, which
+    /// is mostly no bound.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = Some(timeout);
         self
     }
 
@@ -76,23 +100,52 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// Sets how often a schema is tried before it counts as failed, when what is in the way will pass: a lock, a
+    /// deadlock, a serialization failure, a lost connection.
+    ///
+    /// It is tried again when all others are done, after a pause of about a quarter of a second that doubles each
+    /// time. Defaults to 3; 1 is never again.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Sets how many schemas may fail before the run ends early: 0 ends it at the first one.
+    ///
+    /// What is under way is finished, and the rest is reported as not reached. Defaults to no limit.
+    pub fn max_failures(mut self, failures: usize) -> Self {
+        self.max_failures = Some(failures);
+        self
+    }
+
+    /// Sets which tenants come first: they are migrated and read back before any other is begun, and when one of
+    /// them fails, no other is.
+    pub fn canary(mut self, canary: &'a Canary) -> Self {
+        self.canary = Some(canary);
+        self
+    }
+
+    /// Sets the waves in which the fleet is worked on, as percentages of the whole that grow up to 100.
+    ///
+    /// A wave is read back before the next one is begun, and when more of it fail than
+    /// [`max_failures`](Run::max_failures) allows, or any where that is not set, the next one is not. Defaults to
+    /// all at once.
+    pub fn waves(mut self, percentages: &'a [u8]) -> Self {
+        self.waves = percentages;
+        self
+    }
+
     /// Sets how long to wait for another run over the same database to end. Defaults to not at all.
     ///
     /// The lock belongs to a connection, so a run needs connections of its own, not a pooler's in transaction mode.
     pub fn wait(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.wait = patience;
         self
     }
 
-    /// How long to wait for another run.
-    pub(crate) fn patience(&self) -> Duration {
-        self.patience
-    }
-
-    /// Sets a flag that ends the run early: once it is true, what is under way is finished and the rest is
-    /// reported as not reached.
-    pub fn stop_when(mut self, stop: &'a AtomicBool) -> Self {
-        self.stop = stop;
+    /// Sets who may end the run early. Defaults to nobody.
+    pub fn interrupt(mut self, interrupt: &'a Interrupt) -> Self {
+        self.interrupt = Some(interrupt);
         self
     }
 
@@ -102,91 +155,111 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Migrates `public`: its own set, then the tenants', as one transaction.
+    /// Sets whether a run of a whole [`Fleet`](crate::Fleet) is remembered in the schema `tenantry`. Defaults to true.
+    ///
+    /// The role needs CREATE on the database once, for the schema, and then the right to write there.
+    pub fn record(mut self, record: bool) -> Self {
+        self.record = record;
+        self
+    }
+
+    /// Takes `public` to the goal, as one transaction.
     ///
     /// # Errors
     ///
-    /// Those of [`apply`]: no tenant should then be migrated.
+    /// Those of [`apply`](super::apply): no tenant should then be migrated.
     pub fn public(&self, conn: &mut PgConnection) -> Result<Line, Error> {
-        let (started, schema) = (Instant::now(), SchemaName::public());
-        let applied = apply(conn, &schema, self.migrations, self.lock_timeout)?;
-        Ok(Line { schema: schema.to_string(), result: Ok(applied), duration: started.elapsed() })
+        let quiet = Run { observer: &Silent, ..*self };
+        let mut lines = carry_out::on_one(&quiet, conn, &[SchemaName::public()]).lines;
+        let mut line = lines.pop().unwrap_or_else(|| Line::idle("public", Ok(())));
+        mem::replace(&mut line.result, Ok(())).map(|()| line)
     }
 
-    /// Migrates the tenants on one connection, which may be inside a test transaction.
+    /// Takes the tenants to the goal on one connection, which may be inside a test transaction.
     pub fn tenants_on(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
-        let started = Instant::now();
-        self.observer.on(&Event::Started { tenants: schemas.len() });
-        let on = |_: &&SchemaName| !self.is_stopped();
-        let mut lines: Vec<Line> =
-            schemas.iter().take_while(on).map(|schema| worker::alone(self, conn, schema)).collect();
-        worker::read_back(self, conn, &mut lines);
-        self.report(schemas, lines, started)
+        carry_out::on_one(self, conn, schemas)
     }
 
-    /// Migrates the tenants, several at a time, and reads back what was done.
+    /// Takes the tenants to the goal, several at a time, and reads back what was done.
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] when there is not even one connection to be had.
+    /// [`Error::Connect`] when there is not even one connection to be had, and [`Error::Request`] for waves that
+    /// make no sense.
     pub fn tenants(&self, connect: &Connector<'_>, schemas: &[SchemaName]) -> Result<Report, Error> {
-        let started = Instant::now();
-        self.observer.on(&Event::Started { tenants: schemas.len() });
-        let left = Mutex::new(schemas);
-        let take = || {
-            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
-            // Towards the end, smaller chunks leave something for every worker.
-            let most = if self.is_stopped() { 0 } else { CHUNK.min(left.len().div_ceil(self.jobs * 2)) };
-            let (chunk, rest) = left.split_at(most);
-            *left = rest;
-            chunk
-        };
-        let first = Worker::new(self, connect)?;
-        let mut lines = thread::scope(|threads| {
-            // A connection is worth its while for a handful of schemas.
-            let others = 1..self.jobs.min(schemas.len().div_ceil(8));
-            let others: Vec<_> =
-                others.map(|_| threads.spawn(|| Worker::new(self, connect).map(|other| other.work(&take)))).collect();
-            let mut lines = first.work(&take);
-            for other in others {
-                match other.join() {
-                    Ok(Ok(more)) => lines.extend(more),
-                    Ok(Err(error)) => tracing::warn!(error = %error.chain(), "One worker fewer: no connection for it"),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            lines
-        });
-        if let Err(error) = flush(connect) {
-            worker::doubt(&mut lines, &error);
+        carry_out::on_many(self, connect, schemas)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::is_stopped)
+    }
+
+    /// Opens a connection that is known as this run's.
+    pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
+        let mut conn = connect()?;
+        conn.batch_execute(&format!("SET application_name = {}", quote::literal(self.name)))?;
+        Ok(conn)
+    }
+
+    /// The same run, remembered under this number.
+    pub(crate) fn numbered(mut self, number: Option<i64>) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// Whether `public` is to be worked on before the tenants.
+    pub(crate) fn public_is_first(&self) -> bool {
+        matches!(self.goal, Goal::Latest)
+    }
+
+    /// Whether `public` is to be worked on after the tenants, if these are all there are.
+    pub(crate) fn public_is_last(&self, whole: bool) -> bool {
+        match self.goal {
+            Goal::Latest => false,
+            Goal::Revert { set: Set::Public, .. } => true,
+            Goal::Unapply { versions } => versions.contains_key("public"),
+            Goal::Revert { .. } | Goal::Redo { .. } => whole,
         }
-        Ok(self.report(schemas, lines, started))
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    /// The tenants that the goal can concern.
+    pub(crate) fn concerned(&self, mut tenants: Vec<SchemaName>) -> Vec<SchemaName> {
+        match self.goal {
+            Goal::Revert { set: Set::Public, .. } => tenants.clear(),
+            Goal::Unapply { versions } => tenants.retain(|schema| versions.contains_key(schema.as_str())),
+            _ => {}
+        }
+        tenants
     }
 
-    /// The lines in the order of the schemas.
-    fn report(&self, schemas: &[SchemaName], lines: Vec<Line>, started: Instant) -> Report {
-        let mut lines: HashMap<String, Line> = lines.into_iter().map(|line| (line.schema.clone(), line)).collect();
-        let reason = if self.is_stopped() { "the run was stopped" } else { "the connection was lost" };
-        let missed = |schema: &SchemaName| Line {
-            schema: schema.to_string(),
-            result: Err(Error::NotReached { reason: format!("{reason} before its turn") }),
-            duration: Duration::ZERO,
+    /// What is remembered of it from the beginning.
+    pub(crate) fn beginning(&self) -> runs::Beginning<'static> {
+        let migration = |(set, migration): (&str, &Migration)| {
+            json!({
+                "set": set, "version": migration.version(), "checksum": migration.checksum()
+            })
         };
-        let lines = schemas.iter().map(|schema| lines.remove(schema.as_str()).unwrap_or_else(|| missed(schema)));
-        Report { lines: lines.collect(), elapsed: started.elapsed() }
+        runs::Beginning {
+            options: self.options(),
+            program: concat!("tenantry ", env!("CARGO_PKG_VERSION")),
+            migrations: self.migrations.all().map(migration).collect(),
+        }
+    }
+
+    fn options(&self) -> Value {
+        json!({
+            "goal": self.goal,
+            "jobs": self.jobs,
+            "lock_timeout_ms": self.lock_timeout.as_millis() as u64,
+            "statement_timeout_ms": self.statement_timeout.map(|timeout| timeout.as_millis() as u64),
+            "lock_budget_ms": self.lock_budget.as_millis() as u64,
+            "attempts": self.attempts,
+            "max_failures": self.max_failures,
+            "canary": self.canary,
+            "waves": self.waves,
+        })
     }
 }
-
-/// Groups do not wait for the disk. One commit that does waits for all that came before it.
-fn flush(connect: &Connector<'_>) -> Result<(), Error> {
-    Ok(connect()?.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT")?)
-}
-
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn default_jobs() -> usize {
     thread::available_parallelism().map_or(2, |cores| (cores.get() * 2).min(8))

@@ -1,13 +1,18 @@
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use diesel::{
-    PgConnection, QueryResult,
-    connection::{BoxableConnection, SimpleConnection},
+    PgConnection,
     migration::{Migration as DieselMigration, MigrationSource},
     pg::Pg,
-    result::Error as DieselError,
 };
+use diesel_migrations::MigrationError;
+use sha2::{Digest, Sha256};
 
+use super::{
+    goal::Set,
+    recorder::Recorder,
+    step::{Direction, Step},
+};
 use crate::{Error, SchemaName, error::BoxError, pg::statements};
 
 /// A set of migrations, in the order of their versions, read once.
@@ -35,15 +40,19 @@ pub struct Migration {
     version: String,
     name: String,
     up: Script,
+    down: Script,
+    checksum: String,
     in_transaction: bool,
 }
 
-/// What a migration does.
+/// What a migration does in one direction.
 #[derive(Debug, Clone)]
 pub(super) enum Script {
     Sql(String),
-    /// A migration written in Rust: run by its source, on the real connection.
+    /// Written in Rust: run by its source, on the real connection.
     Rust,
+    /// There is none.
+    Missing,
 }
 
 impl Migration {
@@ -59,26 +68,56 @@ impl Migration {
 
     /// Its `up.sql`; `None` for a migration written in Rust.
     pub fn sql(&self) -> Option<&str> {
-        match &self.up {
-            Script::Sql(text) => Some(text),
-            Script::Rust => None,
+        self.up.sql()
+    }
+
+    /// Its `down.sql`; `None` where there is none, and for a migration written in Rust.
+    pub fn down_sql(&self) -> Option<&str> {
+        self.down.sql()
+    }
+
+    /// Tells whether two texts of `up.sql` differ in more than the blanks at the ends of their lines.
+    ///
+    /// The first 32 hexadecimal digits of its SHA-256. Of a migration written in Rust only the name is known.
+    pub fn checksum(&self) -> &str {
+        &self.checksum
+    }
+
+    pub(super) fn script(&self, direction: Direction) -> &Script {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
         }
     }
 
-    pub(super) fn script(&self) -> &Script {
-        &self.up
+    /// Whether there is no way back.
+    pub(super) fn is_irreversible(&self) -> bool {
+        match &self.down {
+            Script::Sql(text) => statements::split(text).is_empty(),
+            Script::Rust => false,
+            Script::Missing => true,
+        }
     }
 
     /// The word, if its script begins or ends a transaction.
-    pub(super) fn transaction_control(&self) -> Option<&str> {
+    pub(super) fn transaction_control(&self, direction: Direction) -> Option<&str> {
         let is_control = |word: &&str| {
             ["BEGIN", "START", "COMMIT", "ROLLBACK", "ABORT"].iter().any(|control| word.eq_ignore_ascii_case(control))
         };
-        self.sql().and_then(|up| statements::first_words(up).into_iter().find(is_control))
+        self.script(direction).sql().and_then(|text| statements::first_words(text).into_iter().find(is_control))
     }
 
     pub(super) fn runs_in_transaction(&self) -> bool {
         self.in_transaction
+    }
+}
+
+impl Script {
+    fn sql(&self) -> Option<&str> {
+        match self {
+            Self::Sql(text) => Some(text),
+            Self::Rust | Self::Missing => None,
+        }
     }
 }
 
@@ -124,10 +163,11 @@ impl MigrationSet {
     }
 
     /// Runs a migration written in Rust.
-    fn run_in_rust(&self, version: &str, conn: &mut PgConnection) -> Result<(), BoxError> {
+    fn run_in_rust(&self, step: Step<'_>, conn: &mut PgConnection) -> Result<(), BoxError> {
         let all = self.source.migrations()?;
-        match all.iter().find(|migration| migration.name().version() == version.into()) {
-            Some(migration) => migration.run(conn),
+        match all.iter().find(|migration| migration.name().version() == step.migration.version().into()) {
+            Some(migration) if step.direction == Direction::Up => migration.run(conn),
+            Some(migration) => migration.revert(conn),
             None => Err(format!("the {} migrations no longer have it", self.name).into()),
         }
     }
@@ -168,6 +208,11 @@ impl Migrations {
         &self.tenant
     }
 
+    /// Whether one of the sets has this version.
+    pub fn has(&self, set: Set, version: &str) -> bool {
+        self.of(set, &SchemaName::public()).any(|migration| migration.version() == version)
+    }
+
     /// The same migrations, with the tenant set ending at `version`.
     ///
     /// # Errors
@@ -187,56 +232,70 @@ impl Migrations {
         public.into_iter().chain([&self.tenant])
     }
 
+    /// One set's migrations, if this schema has that set.
+    pub(super) fn of(&self, set: Set, schema: &SchemaName) -> impl Iterator<Item = &Migration> {
+        let set = match set {
+            Set::Public => (*schema == SchemaName::public()).then_some(&self.public),
+            Set::Tenant => Some(&self.tenant),
+        };
+        set.into_iter().flat_map(|set| &set.migrations)
+    }
+
+    /// In which of the schema's sets a version is.
+    pub(super) fn set_of(&self, schema: &SchemaName, version: &str) -> Option<Set> {
+        let has = |set: &Set| self.of(*set, schema).any(|migration| migration.version() == version);
+        [Set::Public, Set::Tenant].into_iter().find(has)
+    }
+
+    /// Both sets, with their names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Migration)> {
+        [&self.public, &self.tenant]
+            .into_iter()
+            .flat_map(|set| set.migrations.iter().map(|one| (set.name.as_str(), one)))
+    }
+
     /// Runs a migration written in Rust.
     pub(super) fn run_in_rust(
         &self,
         schema: &SchemaName,
-        version: &str,
+        step: Step<'_>,
         conn: &mut PgConnection,
     ) -> Result<(), BoxError> {
-        match self.sets(schema).find(|set| set.versions().any(|known| known == version)) {
-            Some(set) => set.run_in_rust(version, conn),
+        match self.sets(schema).find(|set| set.versions().any(|known| known == step.migration.version())) {
+            Some(set) => set.run_in_rust(step, conn),
             None => Err("no set has it".into()),
         }
     }
 }
 
 fn read(migration: &dyn DieselMigration<Pg>) -> Migration {
-    let mut recorder = Recorder::default();
-    let ran = migration.run(&mut recorder);
+    let mut up = Recorder::default();
+    let mut down = Recorder::default();
+    let ran = migration.run(&mut up);
+    let reverted = migration.revert(&mut down);
+    let name = migration.name().to_string();
     Migration {
         version: migration.name().version().to_string(),
-        name: migration.name().to_string(),
-        up: if ran.is_ok() { Script::Sql(recorder.text) } else { Script::Rust },
+        checksum: checksum(if ran.is_ok() { &up.text } else { &name }),
+        name,
+        up: if ran.is_ok() { Script::Sql(up.text) } else { Script::Rust },
+        down: match reverted {
+            Ok(()) => Script::Sql(down.text),
+            Err(error) if is_missing(&error) => Script::Missing,
+            Err(_) => Script::Rust,
+        },
         in_transaction: migration.metadata().run_in_transaction(),
     }
 }
 
-/// Stands in for a connection, to be told the text that a migration would execute.
-///
-/// A migration written in Rust asks for the real thing, `as_any`'s `PgConnection`, and fails here.
-#[derive(Default)]
-struct Recorder {
-    text: String,
+fn checksum(text: &str) -> String {
+    let lines = text.trim_end().lines();
+    let digest = lines.fold(Sha256::new(), |digest, line| digest.chain_update(line.trim_end()).chain_update("\n"));
+    digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl SimpleConnection for Recorder {
-    fn batch_execute(&mut self, query: &str) -> QueryResult<()> {
-        if query.contains('\0') {
-            return Err(DieselError::QueryBuilderError("a NUL byte".into()));
-        }
-        self.text.push_str(query);
-        self.text.push('\n');
-        Ok(())
-    }
-}
-
-impl BoxableConnection<Pg> for Recorder {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
+fn is_missing(error: &BoxError) -> bool {
+    matches!(error.downcast_ref(), Some(MigrationError::NoMigrationRevertFile))
+        // Of a file without anything in it; its type is not public.
+        || error.to_string().contains("empty migration")
 }

@@ -1,9 +1,9 @@
 use diesel::{PgConnection, QueryResult};
 use serde::Serialize;
 
-use super::{Migration, Migrations};
+use super::{Migration, Migrations, Set};
 use crate::{
-    SchemaName,
+    Error, SchemaName,
     pg::catalog::{self, History},
 };
 
@@ -42,6 +42,8 @@ pub enum State {
         pending: Vec<String>,
         /// The versions that are recorded and that this program does not have.
         unknown: Vec<String>,
+        /// The pending versions that come before one of the same set that is recorded.
+        out_of_order: Vec<String>,
     },
 }
 
@@ -86,6 +88,24 @@ pub fn survey(
     Ok(found)
 }
 
+/// The last version that one schema has recorded, whoever recorded it; `None` where nothing is.
+///
+/// Two short queries: cheap enough for a health check, or for a request that has to know which columns there are.
+///
+/// # Errors
+///
+/// [`Error::MissingSchema`], [`Error::NoUsage`], and those of the queries.
+pub fn version(conn: &mut PgConnection, schema: &SchemaName) -> Result<Option<String>, Error> {
+    match catalog::histories(conn, &[schema.as_str()])?.get(schema.as_str()) {
+        None => Err(Error::MissingSchema { schema: schema.clone() }),
+        Some(History::Absent) => Ok(None),
+        Some(History::Forbidden) => Err(Error::NoUsage { schema: schema.clone() }),
+        Some(History::Readable) => {
+            Ok(catalog::versions(conn, &[schema])?.remove(schema.as_str()).and_then(|mut found| found.pop()))
+        }
+    }
+}
+
 fn survey_one(conn: &mut PgConnection, schema: &SchemaName, migrations: &Migrations) -> SchemaStatus {
     match survey_chunk(conn, std::slice::from_ref(schema), migrations) {
         Ok(mut status) if status.len() == 1 => status.remove(0),
@@ -107,19 +127,25 @@ fn survey_chunk(
     let mut state = |schema: &SchemaName| match histories.get(schema.as_str()) {
         None => State::Missing,
         Some(History::Forbidden) => State::Unreadable { reason: "the role may not read its history".into() },
-        Some(_) => compare(versions.remove(schema.as_str()).unwrap_or_default(), migrations.expected(schema)),
+        Some(_) => compare(schema, versions.remove(schema.as_str()).unwrap_or_default(), migrations),
     };
     Ok(schemas.iter().map(|schema| SchemaStatus { schema: schema.clone(), state: state(schema) }).collect())
 }
 
-fn compare<'m>(applied: Vec<String>, expected: impl Iterator<Item = &'m Migration>) -> State {
-    let expected: Vec<&str> = expected.map(Migration::version).collect();
-    let (recorded, pending): (Vec<&str>, Vec<&str>) =
-        expected.iter().partition(|version| applied.iter().any(|known| known == **version));
+fn compare(schema: &SchemaName, applied: Vec<String>, migrations: &Migrations) -> State {
+    let is_applied = |version: &&str| applied.iter().any(|known| known == version);
+    let versions = |set| migrations.of(set, schema).map(Migration::version);
+    let pending_in_place = |set| {
+        let last = versions(set).filter(is_applied).last();
+        versions(set).filter(move |version| !is_applied(version) && Some(*version) < last).map(Into::into)
+    };
+    let expected: Vec<&str> = migrations.expected(schema).map(Migration::version).collect();
+    let (recorded, pending): (Vec<&str>, Vec<&str>) = expected.iter().partition(|version| is_applied(version));
     State::Known {
         version: recorded.last().map(ToString::to_string),
         pending: pending.into_iter().map(Into::into).collect(),
         unknown: applied.iter().filter(|version| !expected.contains(&version.as_str())).cloned().collect(),
+        out_of_order: [Set::Public, Set::Tenant].into_iter().flat_map(pending_in_place).collect(),
         applied,
     }
 }

@@ -1,15 +1,18 @@
-//! One of a run's connections: takes chunks of the fleet, looks what they lack, applies it, and reads it back.
+//! One of a run's connections: takes chunks of the fleet, looks what is to be done, does it, and reads it back.
 
 use std::{
     collections::HashMap,
+    thread,
     time::{Duration, Instant},
 };
 
 use diesel::{PgConnection, r2d2::R2D2Connection};
 
 use super::{
-    Connector, Event, Line, Run, SchemaStatus, State, apply,
-    group::{self, Pace},
+    Connector, Event, Line, Run, SchemaStatus, State, advance,
+    carry_out::Pass,
+    group::{self, Pace, Task},
+    step::{Direction, Step},
     survey,
 };
 use crate::{Error, SchemaName};
@@ -18,9 +21,9 @@ use crate::{Error, SchemaName};
 /// seen, and never shrinks.
 const RECYCLE: usize = 1000;
 
-pub(super) struct Worker<'r> {
-    run: &'r Run<'r>,
-    connect: &'r Connector<'r>,
+pub(super) struct Worker<'p> {
+    pass: &'p Pass<'p, 'p>,
+    connect: &'p Connector<'p>,
     conn: PgConnection,
     pace: Pace,
     served: usize,
@@ -29,10 +32,10 @@ pub(super) struct Worker<'r> {
     proven: usize,
 }
 
-impl<'r> Worker<'r> {
-    pub(super) fn new(run: &'r Run<'_>, connect: &'r Connector<'_>) -> Result<Self, Error> {
-        let pace = Pace::new(run.lock_budget);
-        Ok(Self { run, connect, conn: connect()?, pace, served: 0, lines: Vec::new(), proven: 0 })
+impl<'p> Worker<'p> {
+    pub(super) fn new(pass: &'p Pass<'p, 'p>, connect: &'p Connector<'p>) -> Result<Self, Error> {
+        let (conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
+        Ok(Self { pass, connect, conn, pace, served: 0, lines: Vec::new(), proven: 0 })
     }
 
     /// Works on chunks until there are none left, or no connection.
@@ -57,38 +60,51 @@ impl<'r> Worker<'r> {
             self.reconnect()?;
         }
         self.served += chunk.len();
-        let found = match survey(&mut self.conn, chunk, self.run.migrations) {
+        let run = self.pass.run;
+        let found = match survey(&mut self.conn, chunk, run.migrations) {
             Err(_) if self.conn.is_broken() => {
                 self.reconnect()?;
-                survey(&mut self.conn, chunk, self.run.migrations)?
+                survey(&mut self.conn, chunk, run.migrations)?
             }
             found => found?,
         };
-        let (current, behind): (Vec<_>, Vec<_>) = found.into_iter().partition(SchemaStatus::is_current);
-        self.lines.extend(current.iter().map(|status| told(self.run, &status.schema, Ok(Vec::new()), Duration::ZERO)));
-        let mut left = behind.as_slice();
-        while !left.is_empty() && !self.run.is_stopped() {
+        let mut tasks = Vec::new();
+        for SchemaStatus { schema, state } in found {
+            let idle = match task(run, &schema, state) {
+                Ok(Some(task)) => {
+                    tasks.push(task);
+                    continue;
+                }
+                Ok(None) => Line::idle(schema.as_str(), Ok(())),
+                Err(error) => Line::idle(schema.as_str(), Err(error)),
+            };
+            self.lines.push(self.pass.told(idle));
+        }
+        // Alone a schema that is missing or cannot be read will be told what is wrong with it.
+        let (strange, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.steps.is_empty());
+        self.one_by_one(&strange)?;
+        let mut left = tasks.as_slice();
+        while !left.is_empty() && !self.pass.is_over() {
             let (group, rest) = left.split_at(self.pace.size().min(left.len()));
-            self.group(group);
+            self.group(group)?;
             left = rest;
-            if self.conn.is_broken() {
-                self.reconnect()?;
-            }
         }
         Ok(())
     }
 
-    /// Migrates a group of schemas together if that goes, or else one by one.
-    fn group(&mut self, group: &[SchemaStatus]) {
-        let started = Instant::now();
-        match group::apply(&mut self.conn, group, self.run.migrations, self.run.lock_timeout) {
+    /// Takes a group of schemas to the goal together if that goes, or else one by one.
+    fn group(&mut self, group: &[Task<'_>]) -> Result<(), Error> {
+        let (run, started) = (self.pass.run, Instant::now());
+        let _span = tracing::debug_span!("group", tenants = group.len()).entered();
+        group.iter().for_each(|task| run.observer.on(&Event::Began { schema: &task.schema }));
+        match group::apply(run, &mut self.conn, group) {
             Ok(true) => {
                 let duration = started.elapsed();
                 self.pace.took(group.len(), duration);
                 let share = duration / group.len() as u32;
-                let line = |status: &SchemaStatus| told(self.run, &status.schema, Ok(status.pending().to_vec()), share);
+                let line = |task: &Task<'_>| self.pass.told(line(&task.schema, &task.steps, Ok(()), share));
                 self.lines.extend(group.iter().map(line));
-                return;
+                return Ok(());
             }
             Ok(false) => {}
             Err(error) => {
@@ -96,76 +112,118 @@ impl<'r> Worker<'r> {
                 self.pace.failed();
             }
         }
-        self.lines.extend(group.iter().map(|status| alone(self.run, &mut self.conn, &status.schema)));
+        self.one_by_one(group)
     }
 
+    fn one_by_one(&mut self, tasks: &[Task<'_>]) -> Result<(), Error> {
+        for task in tasks {
+            if self.conn.is_broken() {
+                self.reconnect()?;
+            }
+            if self.pass.is_over() {
+                break;
+            }
+            self.lines.push(self.pass.told(alone(self.pass.run, &mut self.conn, &task.schema)));
+        }
+        Ok(())
+    }
+
+    /// Opens another connection, with some patience for a server that starts again.
     fn reconnect(&mut self) -> Result<(), Error> {
-        self.conn = (self.connect)()?;
+        let mut pause = Duration::from_millis(rand::random_range(50..150));
+        self.conn = loop {
+            match self.pass.run.open(self.connect) {
+                Ok(conn) => break conn,
+                Err(error) if pause > PATIENCE || self.pass.is_over() => return Err(error),
+                Err(_) => thread::sleep(pause),
+            }
+            pause *= 2;
+        };
         self.served = 0;
         Ok(())
     }
 
     /// Reads back on the connection that made the changes, whose cache knows the tables.
     fn read_back(&mut self) {
-        read_back(self.run, &mut self.conn, &mut self.lines[self.proven..]);
+        if self.conn.is_broken() && self.reconnect().is_err() {
+            tracing::warn!("No connection to read back on");
+        }
+        read_back(self.pass.run, &mut self.conn, &mut self.lines[self.proven..]);
         self.proven = self.lines.len();
     }
 }
 
-/// Migrates one schema in a transaction of its own, and tells of it.
-pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName) -> Line {
-    let started = Instant::now();
-    let result = apply(conn, schema, run.migrations, run.lock_timeout);
-    told(run, schema, result, started.elapsed())
-}
+/// The longest of the pauses between two attempts to connect; all of them together are twice as long.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The line of a schema, once the log and the observer were told of it.
-fn told(run: &Run<'_>, schema: &SchemaName, result: Result<Vec<String>, Error>, duration: Duration) -> Line {
-    let duration_ms = duration.as_millis() as u64;
-    match &result {
-        Ok(applied) if applied.is_empty() => {}
-        Ok(applied) => tracing::info!(tenant.schema = %schema, ?applied, duration_ms, "Migrated `{schema}`"),
-        Err(error) => {
-            tracing::warn!(tenant.schema = %schema, error = %error.chain(), duration_ms, "Could not migrate `{schema}`");
+/// What is to be done in a schema, if anything is.
+fn task<'m>(run: &Run<'m>, schema: &SchemaName, state: State) -> Result<Option<Task<'m>>, Error> {
+    let schema = schema.clone();
+    Ok(match state {
+        State::Known { applied, .. } => {
+            let (steps, fresh) = (run.goal.steps(&schema, &applied, run.migrations)?, applied.is_empty());
+            (!steps.is_empty()).then_some(Task { schema, steps, fresh })
         }
-    }
-    let line = Line { schema: schema.to_string(), result, duration };
-    run.observer.on(&Event::Finished(&line));
-    line
+        State::Missing | State::Unreadable { .. } => Some(Task { schema, steps: Vec::new(), fresh: false }),
+    })
 }
 
-/// Corrects the lines that claim a migration which the catalog does not show.
+/// Takes one schema to the goal in a transaction of its own.
+pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName) -> Line {
+    let _span = tracing::info_span!("tenant", tenant.schema = %schema).entered();
+    let started = Instant::now();
+    let mut done = Vec::new();
+    let result = advance(run, conn, schema, &mut done);
+    line(schema, &done, result, started.elapsed())
+}
+
+fn line(schema: &SchemaName, steps: &[Step<'_>], result: Result<(), Error>, duration: Duration) -> Line {
+    let versions = |direction| {
+        let steps = steps.iter().filter(move |step| step.direction == direction);
+        steps.map(|step| step.migration.version().into()).collect()
+    };
+    let (reverted, applied) = (versions(Direction::Down), versions(Direction::Up));
+    Line { reverted, applied, duration, ..Line::idle(schema.as_str(), result) }
+}
+
+/// Corrects the lines that claim what the catalog does not show.
 pub(super) fn read_back(run: &Run<'_>, conn: &mut PgConnection, lines: &mut [Line]) {
-    let migrated = lines.iter().filter(|line| line.outcome() == "migrated");
-    let schemas: Vec<SchemaName> = migrated.filter_map(|line| line.schema.parse().ok()).collect();
-    match survey(conn, &schemas, run.migrations) {
+    let changed: Vec<SchemaName> =
+        lines.iter().filter(|line| line.is_changed()).filter_map(|line| line.schema.parse().ok()).collect();
+    match survey(conn, &changed, run.migrations) {
         Ok(found) => {
-            let mut refuted: HashMap<String, Error> = found.iter().filter_map(refute).collect();
-            for line in lines {
-                if let Some(error) = refuted.remove(&line.schema) {
+            let mut found: HashMap<String, SchemaStatus> =
+                found.into_iter().map(|status| (status.schema.to_string(), status)).collect();
+            for line in lines.iter_mut().filter(|line| line.result.is_ok()) {
+                if let Some(error) = found.remove(&line.schema).and_then(|status| refute(line, status)) {
                     line.result = Err(error);
                 }
             }
         }
-        Err(error) => doubt(lines, &error.into()),
+        Err(error) => doubt(lines.iter_mut(), &error.into()),
     }
 }
 
 /// Takes back what the lines claim, since it cannot be seen.
-pub(super) fn doubt(lines: &mut [Line], error: &Error) {
-    for line in lines.iter_mut().filter(|line| line.outcome() == "migrated") {
+pub(super) fn doubt<'l>(lines: impl Iterator<Item = &'l mut Line>, error: &Error) {
+    for line in lines.filter(|line| line.is_changed() && line.result.is_ok()) {
         let reason = format!("its state could not be read back: {}", error.chain());
         line.result = Err(Error::NotReached { reason });
     }
 }
 
-fn refute(status: &SchemaStatus) -> Option<(String, Error)> {
-    let schema = status.schema.clone();
-    let error = match &status.state {
-        State::Known { pending, .. } if pending.is_empty() => return None,
-        State::Known { pending, .. } => Error::Unproven { schema, pending: pending.clone() },
-        State::Missing => Error::MissingSchema { schema },
-        State::Unreadable { reason } => Error::NotReached { reason: reason.clone() },
-    };
-    Some((status.schema.to_string(), error))
+/// What the catalog says against a line.
+fn refute(line: &Line, status: SchemaStatus) -> Option<Error> {
+    let schema = status.schema;
+    match status.state {
+        State::Missing => Some(Error::MissingSchema { schema }),
+        State::Unreadable { reason } => Some(Error::NotReached { reason }),
+        State::Known { applied: recorded, .. } => {
+            let gone = line.reverted.iter().filter(|version| !line.applied.contains(version));
+            let lacking = line.applied.iter().filter(|version| !recorded.contains(version));
+            let versions: Vec<String> =
+                lacking.chain(gone.filter(|version| recorded.contains(version))).cloned().collect();
+            (!versions.is_empty()).then_some(Error::Unproven { schema, versions })
+        }
+    }
 }

@@ -96,6 +96,19 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
     Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
 }
 
+/// The indexes of a schema that no query uses, since their making has failed or is under way.
+pub(crate) fn invalid_indexes(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
+    let names: Vec<Name> = sql_query(
+        "SELECT x.relname::text AS name FROM pg_catalog.pg_class x \
+         JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace \
+         WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY 1",
+    )
+    .bind::<Text, _>(schema.as_str())
+    .load(conn)?;
+    Ok(names.into_iter().map(|found| found.name).collect())
+}
+
 /// The versions that these schemas, which must have a readable history, have recorded: one query for all.
 pub(crate) fn versions(conn: &mut PgConnection, schemas: &[&SchemaName]) -> QueryResult<BTreeMap<String, Vec<String>>> {
     #[derive(diesel::QueryableByName)]

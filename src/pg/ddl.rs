@@ -31,6 +31,16 @@ pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
     format!("INSERT INTO {}.{HISTORY} (version) VALUES ({})", schema.quoted(), quote::literal(version))
 }
 
+/// The statement that forgets a version, as Diesel would.
+pub(crate) fn delete_version(schema: &SchemaName, version: &str) -> String {
+    format!("DELETE FROM {}.{HISTORY} WHERE version = {}", schema.quoted(), quote::literal(version))
+}
+
+/// The statement that drops an index without blocking writers.
+pub(crate) fn drop_index_concurrently(schema: &SchemaName, index: &str) -> String {
+    format!("DROP INDEX CONCURRENTLY IF EXISTS {}.{}", schema.quoted(), quote::identifier(index))
+}
+
 /// The statement that puts the tenant, alone, on the transaction's path.
 pub(crate) fn set_path(schema: &SchemaName) -> String {
     format!("SET LOCAL search_path TO {}", schema.quoted())

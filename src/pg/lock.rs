@@ -18,9 +18,17 @@ use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
 pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Duration) -> Result<(), Error> {
+    poll(patience, || try_lock(conn, schema, "pg_try_advisory_xact_lock"), schema)
+}
+
+fn poll(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<bool, Error>,
+    schema: &SchemaName,
+) -> Result<(), Error> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(5);
-    while !try_lock(conn, schema)? {
+    while !attempt()? {
         if started.elapsed() >= patience {
             return Err(Error::Locked { schema: schema.clone(), waited: patience });
         }
@@ -30,8 +38,24 @@ pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Dur
     Ok(())
 }
 
+/// Takes the schema's lock for the session: until it is released, or the connection closes.
+pub(crate) fn schema_for_session(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    patience: Duration,
+) -> Result<(), Error> {
+    poll(patience, || try_lock(conn, schema, "pg_try_advisory_lock"), schema)
+}
+
+/// Releases what [`schema_for_session`] took.
+pub(crate) fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
+    try_lock(conn, schema, "pg_advisory_unlock").map(|_| ())
+}
+
 /// Takes the lock that one run holds for all of a fleet, until the connection closes.
-pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration) -> Result<(), Error> {
+///
+/// `give_up` is asked at every turn whether there is still a wish for it.
+pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl Fn() -> bool) -> Result<(), Error> {
     let started = Instant::now();
     loop {
         let lock = sql::<Bool>(&format!("pg_try_advisory_lock({FLEET})"));
@@ -40,6 +64,9 @@ pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration) -> Result<(), E
         }
         if started.elapsed() >= patience {
             return Err(Error::RunInProgress { holder: fleet_holder(conn)? });
+        }
+        if give_up() {
+            return Err(Error::Stopped);
         }
         thread::sleep(Duration::from_millis(200));
     }
@@ -65,9 +92,35 @@ fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
     Ok(holder.map_or("one that has just ended".into(), |found| found.holder))
 }
 
-/// Bounds every wait for a lock of a row or a table, until the end of the transaction.
-pub(crate) fn timeout(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
-    conn.batch_execute(&format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1)))
+/// Bounds every wait for a lock of a row or a table, and every statement, until the end of the transaction.
+pub(crate) fn bound(conn: &mut PgConnection, lock: Duration, statement: Option<Duration>) -> QueryResult<()> {
+    conn.batch_execute(&bounding("SET LOCAL", lock, statement))
+}
+
+/// The statements that do so, for the transaction or, with `SET`, for the session.
+pub(crate) fn bounding(set: &str, lock: Duration, statement: Option<Duration>) -> String {
+    let milliseconds = |time: Duration| time.as_millis().clamp(1, i32::MAX as u128);
+    let lock = format!("{set} lock_timeout = {}", milliseconds(lock));
+    match statement {
+        Some(statement) => format!("{lock}; {set} statement_timeout = {}", milliseconds(statement)),
+        None => lock,
+    }
+}
+
+/// What the two bounds are.
+pub(crate) struct Bounds(String, String);
+
+/// Reads the bounds that are set now.
+pub(crate) fn bounds(conn: &mut PgConnection) -> QueryResult<Bounds> {
+    let setting = |name: &str| sql::<Text>(&format!("current_setting('{name}')"));
+    let (lock, statement) = select((setting("lock_timeout"), setting("statement_timeout"))).get_result(conn)?;
+    Ok(Bounds(lock, statement))
+}
+
+/// Sets them again, until the end of the transaction.
+pub(crate) fn restore(conn: &mut PgConnection, Bounds(lock, statement): &Bounds) -> QueryResult<()> {
+    let (lock, statement) = (quote::literal(lock), quote::literal(statement));
+    conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}"))
 }
 
 /// An expression that takes the schema's lock, or fails: for a message whose results nobody reads.
@@ -78,8 +131,8 @@ pub(crate) fn must_lock(schema: &SchemaName) -> String {
     )
 }
 
-fn try_lock(conn: &mut PgConnection, schema: &SchemaName) -> Result<bool, Error> {
-    let locked = sql::<Bool>("pg_try_advisory_xact_lock(hashtextextended(")
+fn try_lock(conn: &mut PgConnection, schema: &SchemaName, function: &str) -> Result<bool, Error> {
+    let locked = sql::<Bool>(&format!("{function}(hashtextextended("))
         .bind::<Text, _>(format!("tenantry:{schema}"))
         .sql(", 0))");
     Ok(select(locked).get_result(conn)?)

@@ -8,6 +8,7 @@ pub mod pool;
 pub mod scope;
 pub(crate) mod statements;
 pub(crate) mod structure;
+pub(crate) mod transient;
 
 use std::{
     num::NonZeroU32,

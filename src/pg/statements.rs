@@ -1,39 +1,143 @@
-//! Where one statement of a script ends and the next begins, so far as that can be told without a parser.
+//! Scripts taken apart into statements, so far as that goes without a parser.
 
-/// The first word of every statement, outside of comments, quotes and dollar quotes.
-///
-/// The statements of a `BEGIN ATOMIC` body count too: a body cannot hold transaction control.
-pub(crate) fn first_words(script: &str) -> Vec<&str> {
-    let mut words = Vec::new();
-    let mut rest = script;
-    let mut at_start = true;
-    while let Some(c) = rest.chars().next() {
-        let length = match c {
-            ';' => {
-                at_start = true;
-                1
+use std::ops::Range;
+
+/// The statements of a script, without what is between them.
+pub(crate) fn split(script: &str) -> Vec<&str> {
+    let (mut statements, mut first, mut last) = (Vec::new(), None, 0);
+    // Semicolons inside of these end no statement.
+    let (mut parentheses, mut bodies, mut before) = (0_u32, 0_u32, "");
+    for token in tokens(script) {
+        let text = &script[token.range.clone()];
+        match text {
+            "(" => parentheses += 1,
+            ")" => parentheses = parentheses.saturating_sub(1),
+            ";" if parentheses == 0 && bodies == 0 => {
+                statements.extend(first.take().map(|first: usize| &script[first..last]));
+                before = "";
+                continue;
             }
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => comment(rest),
-            '\'' | '"' => quoted(rest, c),
-            '$' => dollar_quoted(rest),
-            c if c.is_alphabetic() || c == '_' => {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                if at_start {
-                    words.push(&rest[..end]);
-                }
-                at_start = false;
-                // E'..' knows backslashes; the quote itself comes next.
-                match rest[end..].starts_with('\'') && rest[..end].eq_ignore_ascii_case("e") {
-                    true => end + escaped(&rest[end..]),
-                    false => end,
-                }
-            }
-            c => c.len_utf8(),
-        };
-        rest = &rest[length..];
+            // `BEGIN ATOMIC … END`, in which `CASE … END` may stand.
+            word if token.word && is(word, "ATOMIC") && is(before, "BEGIN") => bodies += 1,
+            word if token.word && is(word, "CASE") && bodies > 0 => bodies += 1,
+            word if token.word && is(word, "END") => bodies = bodies.saturating_sub(1),
+            _ => {}
+        }
+        first.get_or_insert(token.range.start);
+        last = token.range.end;
+        before = text;
     }
-    words
+    statements.extend(first.map(|first| &script[first..last]));
+    statements
+}
+
+/// The first word of every statement.
+pub(crate) fn first_words(script: &str) -> Vec<&str> {
+    split(script).into_iter().filter_map(|statement| words(statement).next()).collect()
+}
+
+/// The index that a statement creates without blocking writers, if it does.
+pub(crate) fn concurrent_index(statement: &str) -> Option<String> {
+    let words: Vec<&str> = words(statement).collect();
+    let mut words = words.as_slice();
+    for (word, optional) in [
+        ("CREATE", false),
+        ("UNIQUE", true),
+        ("INDEX", false),
+        ("CONCURRENTLY", false),
+        ("IF", true),
+        ("NOT", true),
+        ("EXISTS", true),
+    ] {
+        match words.first() {
+            Some(found) if is(found, word) => words = &words[1..],
+            _ if optional => {}
+            _ => return None,
+        }
+    }
+    match words.first() {
+        // Left to PostgreSQL to name.
+        Some(on) if is(on, "ON") => None,
+        Some(quoted) if quoted.starts_with('"') => Some(quoted[1..quoted.len() - 1].replace("\"\"", "\"")),
+        Some(name) => Some(name.to_lowercase()),
+        None => None,
+    }
+}
+
+/// The script with indexes made, dropped and rebuilt in the ordinary way, which a transaction allows.
+pub(crate) fn without_concurrently(script: &str) -> String {
+    let mut text = String::new();
+    for statement in split(script) {
+        let about_indexes = words(statement)
+            .take_while(|word| !is(word, "CONCURRENTLY"))
+            .any(|word| is(word, "INDEX") || is(word, "REINDEX"));
+        let concurrently = tokens(statement)
+            .into_iter()
+            .find(|token| token.word && about_indexes && is(&statement[token.range.clone()], "CONCURRENTLY"));
+        match concurrently {
+            Some(token) => {
+                text += &statement[..token.range.start];
+                text += &statement[token.range.end..];
+            }
+            None => text += statement,
+        }
+        text += ";\n";
+    }
+    text
+}
+
+/// Words and quoted names.
+fn words(statement: &str) -> impl Iterator<Item = &str> {
+    let named = |token: &Token| token.word || statement[token.range.clone()].starts_with('"');
+    tokens(statement).into_iter().filter(named).map(|token| &statement[token.range])
+}
+
+fn is(word: &str, keyword: &str) -> bool {
+    word.eq_ignore_ascii_case(keyword)
+}
+
+struct Token {
+    range: Range<usize>,
+    /// A keyword, or a name without quotes.
+    word: bool,
+}
+
+/// What a script is made of, but for blanks and comments.
+fn tokens(script: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(c) = script[at..].chars().next() {
+        let rest = &script[at..];
+        let (length, word) = match c {
+            c if c.is_whitespace() => {
+                at += c.len_utf8();
+                continue;
+            }
+            '-' if rest.starts_with("--") => {
+                at += rest.find('\n').unwrap_or(rest.len());
+                continue;
+            }
+            '/' if rest.starts_with("/*") => {
+                at += comment(rest);
+                continue;
+            }
+            '\'' | '"' => (quoted(rest, c), false),
+            '$' => (dollar_quoted(rest), false),
+            c if c.is_alphanumeric() || c == '_' => {
+                // A dollar sign inside a name opens no quote.
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').unwrap_or(rest.len());
+                // E'..' knows backslashes.
+                match rest[end..].starts_with('\'') && is(&rest[..end], "e") {
+                    true => (end + escaped(&rest[end..]), false),
+                    false => (end, true),
+                }
+            }
+            c => (c.len_utf8(), false),
+        };
+        tokens.push(Token { range: at..at + length, word });
+        at += length;
+    }
+    tokens
 }
 
 /// Comments nest.
@@ -57,8 +161,17 @@ fn comment(text: &str) -> usize {
     text.len()
 }
 
+/// A doubled quote is one that does not end it.
 fn quoted(text: &str, quote: char) -> usize {
-    text[1..].find(quote).map_or(text.len(), |end| end + 2)
+    let mut at = 1;
+    while let Some(end) = text[at..].find(quote) {
+        at += end + 1;
+        if !text[at..].starts_with(quote) {
+            return at;
+        }
+        at += 1;
+    }
+    text.len()
 }
 
 fn escaped(text: &str) -> usize {
@@ -95,5 +208,40 @@ mod tests {
         assert_eq!(first_words(script), ["CREATE", "INSERT", "DO", "SELECT", "commit"]);
         assert_eq!(first_words(""), Vec::<&str>::new());
         assert_eq!(first_words("BEGIN; SELECT 1"), ["BEGIN", "SELECT"]);
+    }
+
+    #[test]
+    fn statements_end_where_postgresql_ends_them() {
+        assert_eq!(split("  ; -- nothing\n /* ; */ ;"), Vec::<&str>::new());
+        assert_eq!(split("SELECT 1 -- one;\n; SELECT ';' ;"), ["SELECT 1", "SELECT ';'"]);
+        assert_eq!(split("SELECT 'it''s;', \"a\"\";b\"; X"), ["SELECT 'it''s;', \"a\"\";b\"", "X"]);
+        let function = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END";
+        assert_eq!(split(&format!("{function}; SELECT 2;")), [function, "SELECT 2"]);
+        assert_eq!(
+            split("CREATE RULE r AS ON INSERT TO t DO (A; B); C"),
+            ["CREATE RULE r AS ON INSERT TO t DO (A; B)", "C"]
+        );
+        assert_eq!(split("SELECT a$b; SELECT c$d"), ["SELECT a$b", "SELECT c$d"]);
+    }
+
+    #[test]
+    fn an_index_made_concurrently_has_a_name() {
+        let name = |statement: &str| concurrent_index(statement);
+        assert_eq!(name("CREATE INDEX CONCURRENTLY Idx ON t (a)"), Some("idx".into()));
+        assert_eq!(name("create unique index concurrently if not exists \"I \"\"x\" on t (a)"), Some("I \"x".into()));
+        assert_eq!(name("CREATE INDEX CONCURRENTLY ON t (a)"), None);
+        assert_eq!(name("CREATE INDEX i ON t (a)"), None);
+        assert_eq!(name("DROP INDEX CONCURRENTLY i"), None);
+    }
+
+    #[test]
+    fn a_transaction_gets_the_ordinary_form() {
+        assert_eq!(
+            without_concurrently("CREATE INDEX CONCURRENTLY i ON t (a); -- so\nSELECT 'INDEX CONCURRENTLY'"),
+            "CREATE INDEX  i ON t (a);\nSELECT 'INDEX CONCURRENTLY';\n"
+        );
+        assert_eq!(without_concurrently("DROP INDEX CONCURRENTLY IF EXISTS i"), "DROP INDEX  IF EXISTS i;\n");
+        assert_eq!(without_concurrently("REINDEX TABLE CONCURRENTLY t"), "REINDEX TABLE  t;\n");
+        assert_eq!(without_concurrently("VACUUM t"), "VACUUM t;\n");
     }
 }

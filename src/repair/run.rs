@@ -117,7 +117,7 @@ impl<'a> Repair<'a> {
     ) -> Result<Proposal, Error> {
         let schema = &tenant.schema;
         scope::transaction(conn, schema, |scoped| {
-            lock::timeout(scoped, self.lock_timeout)?;
+            lock::bound(scoped, self.lock_timeout, None)?;
             lock::schema(scoped, schema, self.lock_timeout)?;
             // What was seen before the lock was taken may have changed.
             let before = doctor::examine_beside(scoped, schema, self.rules, public)?;

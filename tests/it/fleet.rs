@@ -1,7 +1,7 @@
 //! Runs over all tenants.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use tenantry::{
     Error, Fleet, SchemaName,
     directory::{FixedList, SchemaPattern, TenantDirectory},
     domain,
-    migrate::{Event, Observer, Report, Run, State},
+    migrate::{Event, Interrupt, Observer, Report, Run, State},
     pg,
     testing::TestDatabase,
 };
@@ -23,7 +23,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 fn migrate(db: &TestDatabase, run: Run<'_>) -> Result<Report, Error> {
-    domain::fleet().unwrap().migrate(&run, &|| pg::connect(db.config()))
+    domain::fleet().unwrap().run(&run, &|| pg::connect(db.config()))
 }
 
 fn run() -> Run<'static> {
@@ -135,7 +135,7 @@ fn a_registry_row_without_a_schema_is_reported_and_never_migrated_into_public() 
     register(&db, "public");
     register(&db, "pg_catalog");
     db.execute("public", "DELETE FROM __diesel_schema_migrations WHERE version = '0002'; ALTER TABLE users_userprofile DROP COLUMN updated_at");
-    let report = domain::fleet().unwrap().migrate_on(&run(), &mut db.connect()).unwrap();
+    let report = domain::fleet().unwrap().run_on(&run(), &mut db.connect()).unwrap();
     assert_eq!(
         outcomes(&report),
         [
@@ -156,7 +156,7 @@ fn a_failing_public_stops_the_run_before_any_tenant() {
     let db = TestDatabase::with_empty_schemas(["acme"]);
     db.execute("public", "CREATE TABLE users_userprofile ()");
     let fleet = Fleet { directory: &SchemaPattern::new("acme"), ..domain::fleet().unwrap() };
-    let error = fleet.migrate(&run(), &|| pg::connect(db.config())).unwrap_err();
+    let error = fleet.run(&run(), &|| pg::connect(db.config())).unwrap_err();
     assert_eq!(
         error.chain(),
         "migration 0001 failed in schema `public`: relation \"users_userprofile\" already exists"
@@ -206,21 +206,21 @@ fn a_second_run_is_told_who_holds_the_fleet() {
 
 #[test]
 fn a_run_that_is_stopped_finishes_what_is_under_way_and_reports_the_rest() {
-    struct StopAfter(AtomicUsize, AtomicBool);
+    struct StopAfter(AtomicUsize, Interrupt);
     impl Observer for StopAfter {
         fn on(&self, event: &Event<'_>) {
             if let Event::Finished(_) = event
                 && self.0.fetch_sub(1, Ordering::SeqCst) == 1
             {
-                self.1.store(true, Ordering::SeqCst);
+                self.1.stop();
             }
         }
     }
     let tenants = names(30);
     let db = registered(tenants.iter().map(String::as_str));
-    let stop = StopAfter(AtomicUsize::new(5), AtomicBool::new(false));
-    let report = migrate(&db, run().jobs(2).lock_budget(Duration::ZERO).observer(&stop).stop_when(&stop.1)).unwrap();
-    let (migrated, failed) = (report.count("migrated"), report.count("failed"));
+    let stop = StopAfter(AtomicUsize::new(5), Interrupt::new());
+    let report = migrate(&db, run().jobs(2).lock_budget(Duration::ZERO).observer(&stop).interrupt(&stop.1)).unwrap();
+    let (migrated, failed) = (report.count("migrated"), report.count("not reached"));
     assert!((5..=7).contains(&migrated) && migrated + failed == 30, "{migrated} {failed}");
     let reasons: Vec<String> = report.failures().map(|(_, error)| error.chain()).collect();
     assert!(reasons.iter().all(|reason| reason.contains("the run was stopped before its turn")), "{reasons:?}");
@@ -304,7 +304,7 @@ fn the_whole_fleet_migrates_inside_a_test_transaction() {
     let db = registered(["acme", "globex"]);
     let conn = &mut db.connect();
     conn.begin_test_transaction().unwrap();
-    let report = domain::fleet().unwrap().migrate_on(&run(), conn).unwrap();
+    let report = domain::fleet().unwrap().run_on(&run(), conn).unwrap();
     assert_eq!(report.count("migrated"), 2);
     assert_eq!(db.versions("acme"), Vec::<String>::new(), "nothing was committed");
 }
@@ -315,7 +315,7 @@ fn a_failing_tenant_in_a_test_transaction_does_not_hurt_the_others() {
     db.execute("acme", "CREATE TABLE business_business ()");
     let conn = &mut db.connect();
     conn.begin_test_transaction().unwrap();
-    let report = domain::fleet().unwrap().migrate_on(&run(), conn).unwrap();
+    let report = domain::fleet().unwrap().run_on(&run(), conn).unwrap();
     assert_eq!(outcomes(&report)[1..], [("acme", "failed"), ("globex", "migrated")]);
 }
 
@@ -329,7 +329,7 @@ fn fewer_connections_than_jobs_are_enough() {
         2 | 3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(db.config()),
     };
-    let report = domain::fleet().unwrap().migrate(&run().jobs(3), &connect).unwrap();
+    let report = domain::fleet().unwrap().run(&run().jobs(3), &connect).unwrap();
     assert_eq!((report.count("migrated"), asked.load(Ordering::SeqCst)), (30, 5));
 }
 

@@ -173,7 +173,7 @@ fn diesel_understands_what_is_recorded() {
     assert_eq!(conn.revert_last_migration(TENANT).unwrap().to_string(), "0002");
     let run = Run::new(domain::migrations().unwrap());
     let report = run.tenants_on(conn, &["acme".parse().unwrap()]);
-    assert_eq!(report.lines[0].result.as_ref().unwrap(), &["0002"]);
+    assert_eq!((report.lines[0].outcome(), &*report.lines[0].applied), ("migrated", &["0002".to_owned()][..]));
     let text = "SELECT column_default || ' ' || data_type FROM information_schema.columns WHERE table_schema = 'acme' \
                 AND table_name = '__diesel_schema_migrations' AND column_name = 'run_on'";
     assert_eq!(db.text(text), "CURRENT_TIMESTAMP timestamp without time zone");

@@ -1,9 +1,13 @@
 //! Which tenants exist: asked of a trait, so that the engine knows nothing of the table they are listed in.
 
+mod selection;
+
 use diesel::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::selection::{Named, Only, Selected};
+pub use crate::glob::Glob;
 use crate::{Error, SchemaName, SchemaNameError, pg::catalog};
 
 /// Lists the tenants.
@@ -17,6 +21,13 @@ pub trait TenantDirectory {
     ///
     /// [`Error::NoRegistry`] when there is no such list in this database.
     fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error>;
+
+    /// Whether these are all the tenants of the database. Defaults to true.
+    ///
+    /// Where they are not, a run that goes back leaves `public` alone.
+    fn is_whole(&self) -> bool {
+        true
+    }
 }
 
 /// A tenant, as its directory knows it.
@@ -60,32 +71,22 @@ impl Listing {
 
 /// Every schema whose name matches a pattern: the directory of a database that has no registry.
 ///
-/// `*` stands for any characters, `?` for one; `tenant_*` is usual. `public` and PostgreSQL's own schemas
-/// never match.
+/// `tenant_*` is usual. `public` and PostgreSQL's own schemas never match.
 #[derive(Debug, Clone)]
 pub struct SchemaPattern {
-    like: String,
+    glob: Glob,
 }
 
 impl SchemaPattern {
-    /// A directory of the schemas that match this pattern.
+    /// A directory of the schemas that match this pattern, in which `*` and `?` are wild.
     pub fn new(glob: &str) -> Self {
-        let mut like = String::new();
-        for c in glob.chars() {
-            match c {
-                '*' => like.push('%'),
-                '?' => like.push('_'),
-                '%' | '_' | '\\' => like.extend(['\\', c]),
-                c => like.push(c),
-            }
-        }
-        Self { like }
+        Self { glob: Glob::new(glob) }
     }
 }
 
 impl TenantDirectory for SchemaPattern {
     fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
-        let names = catalog::schemas_like(conn, &self.like)?;
+        let names = catalog::schemas_like(conn, &self.glob.to_like())?;
         let mut listing = Listing::from_entries(names.into_iter().map(|name| (name, None, true)));
         listing.tenants.iter_mut().for_each(|tenant| tenant.id = tenant.schema.tenant_id());
         Ok(listing)
@@ -106,12 +107,6 @@ impl TenantDirectory for FixedList {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_stars_and_question_marks_are_wild() {
-        assert_eq!(SchemaPattern::new("tenant_*").like, "tenant\\_%");
-        assert_eq!(SchemaPattern::new("t?x%").like, "t_x\\%");
-    }
 
     #[test]
     fn entries_that_no_schema_can_be_called_are_kept_apart() {

@@ -1,0 +1,65 @@
+use std::collections::BTreeMap;
+
+use super::{SHOWN, columns, edited, text};
+use crate::{
+    Error,
+    migrate::{Goal, Line, Report},
+};
+
+/// What a run did: each schema that was changed or failed, and the counts.
+pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
+    let mut table = columns();
+    // Schemas to which the same happened, ten thousand of them it may be, are listed up to a point.
+    let mut alike = BTreeMap::<String, usize>::new();
+    for line in report.lines.iter().filter(|line| line.outcome() != "up to date") {
+        let kind = line.result.as_ref().err().map_or_else(|| line.outcome().into(), Error::chain);
+        let seen = alike.entry(kind).or_default();
+        *seen += 1;
+        if *seen <= SHOWN {
+            table.add_row([line.schema.clone(), line.outcome().into(), detail(line)]);
+        }
+    }
+    let more = alike.iter().filter(|(_, count)| **count > SHOWN);
+    let more: String = more.map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN)).collect();
+    format!("{}{more}{}{}\n", text(&table), edited(&report.edited), counts(report, goal))
+}
+
+fn counts(report: &Report, goal: &Goal) -> String {
+    let done = match goal {
+        Goal::Latest => "migrated",
+        Goal::Redo { .. } => "redone",
+        _ => "reverted",
+    };
+    let idle = if *goal == Goal::Latest { "up to date" } else { "with nothing to do" };
+    let mut counts = format!(
+        "{} {done}, {} {idle}, {} failed",
+        report.count(done),
+        report.count("up to date"),
+        report.count("failed")
+    );
+    if report.count("not reached") > 0 {
+        counts += &format!(", {} not reached", report.count("not reached"));
+    }
+    counts += &format!(", in {:.1} s", report.elapsed.as_secs_f32());
+    match report.run {
+        Some(run) => format!("{counts} (run {run})"),
+        None => counts,
+    }
+}
+
+fn detail(line: &Line) -> String {
+    let mut detail = match &line.result {
+        Ok(()) => {
+            let versions = if line.applied.is_empty() { &line.reverted } else { &line.applied };
+            format!("{} in {} ms", versions.join(", "), line.duration.as_millis())
+        }
+        Err(error) => error.chain(),
+    };
+    if line.result.is_err() && !line.applied.is_empty() {
+        detail += &format!("; {} before it was applied", line.applied.join(", "));
+    }
+    if line.attempts > 1 {
+        detail += &format!(", after {} attempts", line.attempts);
+    }
+    detail
+}

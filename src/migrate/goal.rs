@@ -1,0 +1,211 @@
+//! Where a run takes a schema, and the steps that lead there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Migration, Migrations, step::Step};
+use crate::{Error, SchemaName};
+
+/// Where a run takes each schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "goal", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Goal {
+    /// Everything applied.
+    #[default]
+    Latest,
+    /// The last migrations of one set taken back.
+    Revert {
+        /// Of which set.
+        set: Set,
+        /// How far.
+        until: Until,
+    },
+    /// The last so many migrations of the tenants' set taken back and applied again, in one transaction.
+    Redo {
+        /// How many.
+        steps: usize,
+    },
+    /// These versions taken back, and no others: each schema's own.
+    Unapply {
+        /// The versions by schema.
+        versions: BTreeMap<String, Vec<String>>,
+    },
+}
+
+/// One of the two sets of [`Migrations`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Set {
+    /// For `public` alone.
+    Public,
+    /// For `public` and every tenant.
+    Tenant,
+}
+
+/// How far to go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// So many migrations of those that the schema has.
+    Steps(usize),
+    /// Until this version is the last one.
+    Version(String),
+}
+
+impl Goal {
+    /// What has to be done in a schema that has these versions.
+    pub(super) fn steps<'m>(
+        &self,
+        schema: &SchemaName,
+        applied: &[String],
+        migrations: &'m Migrations,
+    ) -> Result<Vec<Step<'m>>, Error> {
+        let has = |migration: &&Migration| applied.iter().any(|version| version == migration.version());
+        let back = |set: Set, until: &Until| -> Vec<&'m Migration> {
+            let applied = migrations.of(set, schema).filter(has);
+            match until {
+                Until::Version(last) => applied.filter(|migration| migration.version() > last.as_str()).collect(),
+                Until::Steps(steps) => {
+                    let all: Vec<_> = applied.collect();
+                    all[all.len().saturating_sub(*steps)..].to_vec()
+                }
+            }
+        };
+        let mut down = match self {
+            Self::Latest => {
+                return Ok(migrations.expected(schema).filter(|migration| !has(migration)).map(Step::up).collect());
+            }
+            Self::Revert { set, until } => back(*set, until),
+            Self::Redo { steps } => back(Set::Tenant, &Until::Steps(*steps)),
+            Self::Unapply { versions } => {
+                let wanted = versions.get(schema.as_str()).map_or(&[][..], Vec::as_slice);
+                let is_wanted = |migration: &&Migration| wanted.iter().any(|version| version == migration.version());
+                migrations.expected(schema).filter(has).filter(is_wanted).collect()
+            }
+        };
+        check(schema, applied, &down, migrations)?;
+        let up = if matches!(self, Self::Redo { .. }) { down.clone() } else { Vec::new() };
+        down.reverse();
+        Ok(down.into_iter().map(Step::down).chain(up.into_iter().map(Step::up)).collect())
+    }
+}
+
+/// Refuses to take back what others are built on, or what has no way back.
+fn check(schema: &SchemaName, applied: &[String], down: &[&Migration], migrations: &Migrations) -> Result<(), Error> {
+    let Some(first) = down.first() else { return Ok(()) };
+    let is_taken = |version: &str| down.iter().any(|migration| migration.version() == version);
+    // A version of the other set is not built on this one's; one that nobody knows may be.
+    let set = migrations.set_of(schema, first.version());
+    let counts = |version: &str| migrations.set_of(schema, version).is_none_or(|other| Some(other) == set);
+    let above = |version: &&String| version.as_str() > first.version() && counts(version) && !is_taken(version);
+    let later: Vec<String> = applied.iter().filter(above).cloned().collect();
+    if !later.is_empty() {
+        return Err(Error::LaterVersions { schema: schema.clone(), version: first.version().into(), later });
+    }
+    match down.iter().find(|migration| migration.is_irreversible()) {
+        Some(migration) => Err(Error::Irreversible { schema: schema.clone(), version: migration.version().into() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel_migrations::FileBasedMigrations;
+
+    use super::*;
+    use crate::migrate::{MigrationSet, step::Direction};
+
+    fn migrations() -> Migrations {
+        let folder = |name: &str| FileBasedMigrations::from_path(format!("tests/migrations/goal/{name}")).unwrap();
+        Migrations::new(
+            MigrationSet::new("public", folder("public")).unwrap(),
+            MigrationSet::new("tenant", folder("tenant")).unwrap(),
+        )
+        .unwrap()
+    }
+
+    #[track_caller]
+    fn check(goal: &Goal, schema: &str, applied: &[&str], expected: &str) {
+        let schema = match schema {
+            "public" => SchemaName::public(),
+            name => name.parse().unwrap(),
+        };
+        let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
+        let shown = match goal.steps(&schema, &applied, &migrations()) {
+            Err(error) => error.to_string(),
+            Ok(steps) => steps
+                .iter()
+                .map(|step| match step.direction {
+                    Direction::Up => format!("+{}", step.migration.version()),
+                    Direction::Down => format!("-{}", step.migration.version()),
+                })
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_latest_is_everything_that_is_missing_also_below_the_last() {
+        check(&Goal::Latest, "acme", &[], "+01 +02 +03 +04");
+        check(&Goal::Latest, "acme", &["01", "03"], "+02 +04");
+        check(&Goal::Latest, "public", &["01"], "+p1 +p2 +02 +03 +04");
+        check(&Goal::Latest, "acme", &["01", "02", "03", "04", "99"], "");
+    }
+
+    #[test]
+    fn going_back_takes_the_last_first() {
+        let steps = |steps| Goal::Revert { set: Set::Tenant, until: Until::Steps(steps) };
+        check(&steps(2), "acme", &["01", "02", "03"], "-03 -02");
+        check(&steps(9), "acme", &["01", "02"], "-02 -01");
+        check(&steps(1), "public", &["01", "02", "p1", "p2"], "-02");
+        check(&steps(1), "acme", &[], "");
+        let to = |version: &str| Goal::Revert { set: Set::Tenant, until: Until::Version(version.into()) };
+        check(&to("01"), "acme", &["01", "02", "03"], "-03 -02");
+        check(&to("03"), "acme", &["01", "02"], "");
+        let public = Goal::Revert { set: Set::Public, until: Until::Steps(1) };
+        check(&public, "public", &["01", "02", "p1", "p2"], "-p2");
+        check(&public, "acme", &["01", "02"], "");
+    }
+
+    #[test]
+    fn what_others_are_built_on_is_not_taken_back() {
+        let one = Goal::Revert { set: Set::Tenant, until: Until::Steps(1) };
+        check(
+            &one,
+            "acme",
+            &["01", "02", "99"],
+            "migration 02 of schema `acme` cannot be taken back before 99, which came after it",
+        );
+        check(&one, "acme", &["01", "02", "00"], "-02");
+        check(
+            &one,
+            "acme",
+            &["04"],
+            "migration 04 of schema `acme` has no way back: it has no down.sql, or an empty one",
+        );
+    }
+
+    #[test]
+    fn redoing_goes_back_and_forth() {
+        check(&Goal::Redo { steps: 2 }, "acme", &["01", "02", "03"], "-03 -02 +02 +03");
+    }
+
+    #[test]
+    fn exactly_what_was_named_is_taken_back() {
+        let unapply = |versions: &[&str]| Goal::Unapply {
+            versions: BTreeMap::from([("acme".into(), versions.iter().map(ToString::to_string).collect())]),
+        };
+        check(&unapply(&["02", "03"]), "acme", &["01", "02", "03"], "-03 -02");
+        check(&unapply(&["02", "03"]), "acme", &["01", "02"], "-02");
+        check(&unapply(&["02"]), "globex", &["01", "02"], "");
+        check(
+            &unapply(&["02"]),
+            "acme",
+            &["01", "02", "03"],
+            "migration 02 of schema `acme` cannot be taken back before 03, which came after it",
+        );
+    }
+}

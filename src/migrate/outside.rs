@@ -1,0 +1,97 @@
+//! Migrations that no transaction can hold, `CREATE INDEX CONCURRENTLY` above all: one at a time in the whole fleet,
+//! one statement at a time, and recorded afterwards.
+
+use std::sync::{Mutex, PoisonError};
+
+use diesel::{PgConnection, connection::SimpleConnection};
+
+use super::{
+    Run,
+    apply::{explain, failed},
+    set::Script,
+    step::{self, Direction, Step},
+};
+use crate::{
+    Error, SchemaName,
+    error::BoxError,
+    pg::{atomically, catalog, ddl, lock, scope, statements},
+};
+
+/// Two of them at a time would wait for each other's snapshots.
+static LANE: Mutex<()> = Mutex::new(());
+
+/// Takes one step without a transaction.
+///
+/// What its statements did before one failed stays done, but for an index that is left invalid: that is dropped.
+pub(super) fn perform(
+    run: &Run<'_>,
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    step: Step<'_>,
+) -> Result<(), Error> {
+    let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut session = scope::session(conn, schema)?;
+    lock::schema_for_session(&mut session, schema, run.lock_timeout)?;
+    session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
+    let outcome = locked(run.number, &mut session, schema, step);
+    // A connection that is lost has lost its lock and its settings, too.
+    let ended = session.batch_execute("RESET lock_timeout; RESET statement_timeout");
+    let released = lock::release(&mut session, schema);
+    outcome?;
+    ended?;
+    released
+}
+
+fn locked(number: Option<i64>, conn: &mut PgConnection, schema: &SchemaName, step: Step<'_>) -> Result<(), Error> {
+    let recorded = catalog::versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default();
+    let is_recorded = recorded.iter().any(|version| version == step.migration.version());
+    if is_recorded == (step.direction == Direction::Up) {
+        // Somebody else was quicker.
+        return Ok(());
+    }
+    let fail = |source: BoxError| failed(schema, step, source);
+    let invalid = catalog::invalid_indexes(conn, schema)?;
+    match step.script().map_err(fail)? {
+        Script::Sql(script) => one_by_one(conn, schema, script, &invalid).map_err(fail)?,
+        Script::Rust => return Err(fail("it is written in Rust: such a migration runs in a transaction".into())),
+        Script::Missing => return Err(fail("it has no script for this".into())),
+    }
+    let broken: Vec<String> =
+        catalog::invalid_indexes(conn, schema)?.into_iter().filter(|index| !invalid.contains(index)).collect();
+    if !broken.is_empty() {
+        return Err(fail(format!("it left an index that is not valid: {}", broken.join(", ")).into()));
+    }
+    conn.batch_execute(&format!("SELECT {}", scope::proof(schema))).map_err(|error| fail(explain(error)))?;
+    atomically(conn, |conn| {
+        conn.batch_execute(&step.record(schema))?;
+        number.map_or(Ok(()), |number| Ok(conn.batch_execute(&step::remember(number, schema, &[step]))?))
+    })
+}
+
+fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invalid: &[String]) -> Result<(), BoxError> {
+    let statements = statements::split(script);
+    for (at, statement) in statements.iter().enumerate() {
+        let index = statements::concurrent_index(statement);
+        // Left by an attempt that was killed: no use to anybody, and in the way.
+        if let Some(index) = index.as_ref().filter(|index| invalid.contains(index)) {
+            conn.batch_execute(&ddl::drop_index_concurrently(schema, index))?;
+        }
+        if let Err(error) = conn.batch_execute(statement) {
+            clean_up(conn, schema, index);
+            return Err(match at {
+                0 => error.into(),
+                _ => format!("statement {} of {}: {error}; those before it stay done", at + 1, statements.len()).into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Drops the index that a failed statement has left invalid, if it did.
+fn clean_up(conn: &mut PgConnection, schema: &SchemaName, index: Option<String>) {
+    let Some(index) = index else { return };
+    let is_left = catalog::invalid_indexes(conn, schema).is_ok_and(|left| left.contains(&index));
+    if is_left && let Err(error) = conn.batch_execute(&ddl::drop_index_concurrently(schema, &index)) {
+        tracing::warn!(tenant.schema = %schema, index, %error, "An index that is not valid is left");
+    }
+}

@@ -1,0 +1,64 @@
+use super::{Migration, set::Script};
+use crate::{SchemaName, error::BoxError, pg::ddl, runs};
+
+/// One migration to be applied or taken back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step<'m> {
+    pub(super) migration: &'m Migration,
+    pub(super) direction: Direction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
+impl<'m> Step<'m> {
+    pub(super) fn up(migration: &'m Migration) -> Self {
+        Self { migration, direction: Direction::Up }
+    }
+
+    pub(super) fn down(migration: &'m Migration) -> Self {
+        Self { migration, direction: Direction::Down }
+    }
+
+    /// What is to be run.
+    ///
+    /// A script that ends transactions is refused before it is sent: a half of it would be kept, and recorded.
+    pub(super) fn script(&self) -> Result<&'m Script, BoxError> {
+        match self.migration.transaction_control(self.direction) {
+            Some(word) => {
+                Err(format!("it has a {word} of its own, and runs in a transaction with its record: take that out")
+                    .into())
+            }
+            None => Ok(self.migration.script(self.direction)),
+        }
+    }
+
+    /// The statement that writes it into the schema's history.
+    pub(super) fn record(&self, schema: &SchemaName) -> String {
+        match self.direction {
+            Direction::Up => ddl::insert_version(schema, self.migration.version()),
+            Direction::Down => ddl::delete_version(schema, self.migration.version()),
+        }
+    }
+}
+
+/// The statement that writes down, as part of the run of this number, what is done in one schema.
+pub(super) fn remember(number: i64, schema: &SchemaName, steps: &[Step<'_>]) -> String {
+    remember_all(number, steps.iter().map(|step| (schema, *step)))
+}
+
+/// The same for several schemas.
+pub(super) fn remember_all<'s>(number: i64, steps: impl Iterator<Item = (&'s SchemaName, Step<'s>)>) -> String {
+    runs::insert_steps(
+        number,
+        steps.map(|(schema, step)| runs::Step {
+            schema: schema.as_str(),
+            version: step.migration.version(),
+            up: step.direction == Direction::Up,
+            checksum: step.migration.checksum(),
+        }),
+    )
+}

@@ -1,0 +1,11 @@
+//! What earlier runs did, remembered in the schema `tenantry`.
+//!
+//! It is a log and decides nothing: what a schema has is told by Diesel's own history in it alone. But each step is
+//! written in the transaction of the migration itself, so the log is exact.
+
+mod recall;
+mod remember;
+
+pub use recall::{PastLine, PastRun, PastStep, applied, find, left, lines, list, steps};
+pub(crate) use recall::{edited, is_there};
+pub(crate) use remember::{Beginning, End, Step, begin, chose, end, insert_steps};

@@ -1,0 +1,191 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    dsl::sql,
+    select, sql_query,
+    sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Error;
+
+/// A run that was remembered.
+#[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
+pub struct PastRun {
+    /// Its number.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Its goal, and how it was to get there: the options of [`Run`](crate::migrate::Run).
+    #[diesel(sql_type = Jsonb)]
+    pub options: Value,
+    /// The program and its version.
+    #[diesel(sql_type = Text)]
+    pub program: String,
+    /// The role of the database that carried it out.
+    #[diesel(sql_type = Text)]
+    pub role: String,
+    /// From where.
+    #[diesel(sql_type = Text)]
+    pub client: String,
+    /// The program's migrations, each with its set, its version and its checksum.
+    #[diesel(sql_type = Jsonb)]
+    pub migrations: Value,
+    /// The tenants that were chosen; `None` for all.
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    pub schemas: Option<Vec<String>>,
+    /// When it began.
+    #[diesel(sql_type = Timestamptz)]
+    pub started_at: DateTime<Utc>,
+    /// When it ended; `None` while it is under way, and when it was killed.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How many schemas had each outcome, once it has ended.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub outcomes: Option<Value>,
+    /// Why it could not be carried out, if it could not.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub error: Option<String>,
+}
+
+/// What a run that has ended did in one schema. Schemas in which there was nothing to do have none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, diesel::QueryableByName)]
+pub struct PastLine {
+    /// The schema.
+    #[diesel(sql_type = Text)]
+    pub schema: String,
+    /// As of [`Line::outcome`](crate::migrate::Line::outcome).
+    #[diesel(sql_type = Text)]
+    pub outcome: String,
+    /// How often it was tried.
+    #[diesel(sql_type = BigInt)]
+    pub attempts: i64,
+    /// How long it took.
+    #[diesel(sql_type = BigInt)]
+    pub duration_ms: i64,
+    /// What went wrong.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub error: Option<String>,
+}
+
+/// A migration that a run applied to one schema, or took back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, diesel::QueryableByName)]
+pub struct PastStep {
+    /// The schema.
+    #[diesel(sql_type = Text)]
+    pub schema: String,
+    /// The migration's version.
+    #[diesel(sql_type = Text)]
+    pub version: String,
+    /// False where it was taken back.
+    #[diesel(sql_type = Bool)]
+    pub up: bool,
+    /// Of the text that was run.
+    #[diesel(sql_type = Text)]
+    pub checksum: String,
+}
+
+const RUN: &str = "SELECT id, options, program, role, client, migrations, schemas, started_at, ended_at, outcomes, \
+                   error FROM tenantry.run";
+
+/// The last runs, the newest first. None where nothing was ever remembered.
+pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
+    match is_there(conn)? {
+        true => sql_query(format!("{RUN} ORDER BY id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The run of this number.
+///
+/// # Errors
+///
+/// [`Error::NoSuchRun`].
+pub fn find(conn: &mut PgConnection, id: i64) -> Result<PastRun, Error> {
+    let found = match is_there(conn)? {
+        true => sql_query(format!("{RUN} WHERE id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?,
+        false => None,
+    };
+    found.ok_or(Error::NoSuchRun { id })
+}
+
+/// The lines of a run, those that failed first.
+pub fn lines(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastLine>> {
+    sql_query(
+        "SELECT schema, outcome, attempts, duration_ms, error FROM tenantry.run_line WHERE run = $1 \
+         ORDER BY error IS NULL, outcome, schema",
+    )
+    .bind::<BigInt, _>(run)
+    .load(conn)
+}
+
+/// The steps of a run, in their order.
+pub fn steps(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastStep>> {
+    sql_query("SELECT schema, version, up, checksum FROM tenantry.run_step WHERE run = $1 ORDER BY id")
+        .bind::<BigInt, _>(run)
+        .load(conn)
+}
+
+/// What a run has applied and not itself taken back: the versions by schema.
+pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String, Vec<String>>> {
+    let mut applied = BTreeMap::<String, Vec<String>>::new();
+    for step in steps(conn, run)? {
+        let versions = applied.entry(step.schema).or_default();
+        versions.retain(|version| *version != step.version);
+        if step.up {
+            versions.push(step.version);
+        }
+    }
+    applied.retain(|_, versions| !versions.is_empty());
+    Ok(applied)
+}
+
+/// The schemas for which a run has still to be done: those that failed or were not reached, or, of a run that was cut
+/// short, all of these but those in which it did something.
+pub fn left<'n>(
+    conn: &mut PgConnection,
+    run: &PastRun,
+    listed: impl Iterator<Item = &'n str>,
+) -> QueryResult<BTreeSet<String>> {
+    if run.ended_at.is_some() && run.error.is_none() {
+        let failed = lines(conn, run.id)?.into_iter().filter(|line| line.error.is_some());
+        return Ok(failed.map(|line| line.schema).collect());
+    }
+    let mut left: BTreeSet<String> = match &run.schemas {
+        Some(chosen) => chosen.iter().cloned().collect(),
+        None => listed.chain(["public"]).map(Into::into).collect(),
+    };
+    for step in steps(conn, run.id)? {
+        left.remove(&step.schema);
+    }
+    Ok(left)
+}
+
+/// Whether runs are remembered here, and this role may read of them.
+pub(crate) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
+    let may_read = "has_table_privilege(to_regclass('tenantry.run_step'), 'SELECT')";
+    // Looked for only where the role may look.
+    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
+    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
+        .get_result(conn)
+}
+
+/// Which of these versions some schema has with another text than this one.
+pub(crate) fn edited(conn: &mut PgConnection, migrations: &[(&str, &str)]) -> QueryResult<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    if !is_there(conn)? {
+        return Ok(Vec::new());
+    }
+    let (versions, checksums): (Vec<&str>, Vec<&str>) = migrations.iter().copied().unzip();
+    let rows: Vec<Row> = sql_query(include_str!("edited.sql"))
+        .bind::<Array<Text>, _>(versions)
+        .bind::<Array<Text>, _>(checksums)
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
+}

@@ -1,0 +1,1 @@
+CREATE TABLE p2 (id int PRIMARY KEY);

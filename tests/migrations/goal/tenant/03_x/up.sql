@@ -1,0 +1,1 @@
+CREATE TABLE t03 (id int PRIMARY KEY);
