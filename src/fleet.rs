@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use diesel::PgConnection;
+use diesel::{PgConnection, connection::SimpleConnection};
 use serde::Serialize;
 use serde_json::json;
 
@@ -54,7 +54,14 @@ impl Fleet<'_> {
             lock::fleet(&mut conn, run.wait, || run.is_stopped())?;
             let number = run.record.then(|| runs::begin(&mut conn, &run.beginning())).transpose()?;
             let run = run.numbered(number);
-            let outcome = self.carry_out(&run, &mut conn, |_, schemas| run.tenants(connect, schemas));
+            let outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
+                let report = run.tenants(connect, schemas)?;
+                // Idle all the while, it may have been lost without a word.
+                if conn.batch_execute("SELECT 1").is_err() {
+                    *conn = run.open(connect)?;
+                }
+                Ok(report)
+            });
             if let Some(number) = number
                 && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
             {

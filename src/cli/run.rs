@@ -65,7 +65,7 @@ enum OnFailure {
 }
 
 impl Options {
-    /// Whether another run may be waited for.
+    /// Carries out a run with this goal, shows how it goes along, and prints what it did.
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config, goal: &Goal) -> Result<Health> {
         let (progress, events);
         let observer: &dyn Observer = if self.json {

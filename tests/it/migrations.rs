@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use diesel::{Connection, RunQueryDsl, connection::SimpleConnection, sql_query};
-use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tenantry::{
     Error,
     domain::{self, models::NewUserProfile},
@@ -14,7 +14,7 @@ use tenantry::{
 };
 use uuid::Uuid;
 
-use crate::support::{migrated, tenant};
+use crate::support::{self, migrated, tenant};
 
 const PUBLIC: EmbeddedMigrations = embed_migrations!("migrations/public");
 const TENANT: EmbeddedMigrations = embed_migrations!("migrations/tenant");
@@ -227,22 +227,10 @@ fn the_column_is_added_in_the_transaction_that_wrote_the_rows() {
 }
 
 /// A folder of migrations: name, `up.sql`.
-fn folder(migrations: &[(&str, &str)]) -> (FileBasedMigrations, std::path::PathBuf) {
-    let path = std::env::temp_dir().join(format!("tenantry-{}", Uuid::new_v4()));
-    for (name, up) in migrations {
-        let inside = path.join("migrations").join(name);
-        fs::create_dir_all(&inside).unwrap();
-        fs::write(inside.join("up.sql"), up).unwrap();
-        fs::write(inside.join("down.sql"), "SELECT 1").unwrap();
-    }
-    (FileBasedMigrations::from_path(path.join("migrations")).unwrap(), path)
-}
 
 fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
-    let (source, path) = folder(migrations);
-    let set = MigrationSet::new(name, source);
-    fs::remove_dir_all(path).unwrap();
-    set
+    let scripts: Vec<(&str, &str, &str)> = migrations.iter().map(|(name, up)| (*name, *up, "SELECT 1")).collect();
+    support::set(name, &scripts)
 }
 
 /// Migrations with nothing for `public` and these for the tenants.

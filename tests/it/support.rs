@@ -1,14 +1,19 @@
 //! What several of the tests need.
 
+use std::fs;
+
 use diesel::PgConnection;
+use diesel_migrations::FileBasedMigrations;
 use tenantry::{
-    SchemaName,
+    Error, Fleet, SchemaName,
+    directory::FixedList,
     domain::{
         self,
         models::{NewTenant, NewUser, Tenant, User},
         onboarding,
     },
-    migrate::Run,
+    migrate::{MigrationSet, Migrations, Report, Run},
+    pg,
     testing::TestDatabase,
 };
 use uuid::Uuid;
@@ -31,4 +36,52 @@ pub fn user(conn: &mut PgConnection) -> User {
 pub fn tenant(conn: &mut PgConnection, schema: &str) -> (Tenant, SchemaName) {
     let request = NewTenant { schema_name: Some(schema.parse().unwrap()), ..NewTenant::new(Uuid::new_v4(), schema) };
     (onboarding::register_tenant(conn, domain::migrations().unwrap(), &request).unwrap(), request.schema())
+}
+
+/// A set of migrations: name, up.sql and down.sql. Those with CONCURRENTLY run outside of a transaction.
+pub fn set(name: &str, scripts: &[(&str, &str, &str)]) -> Result<MigrationSet, Error> {
+    let path = std::env::temp_dir().join(format!("tenantry-{}", Uuid::new_v4()));
+    for (name, up, down) in scripts {
+        let inside = path.join("migrations").join(name);
+        fs::create_dir_all(&inside).unwrap();
+        fs::write(inside.join("up.sql"), up).unwrap();
+        fs::write(inside.join("down.sql"), down).unwrap();
+        if up.contains("CONCURRENTLY") {
+            fs::write(inside.join("metadata.toml"), "run_in_transaction = false").unwrap();
+        }
+    }
+    let set = MigrationSet::new(name, FileBasedMigrations::from_path(path.join("migrations")).unwrap());
+    fs::remove_dir_all(path).unwrap();
+    set
+}
+
+/// Schemas that are tenants, with migrations of their own.
+pub struct Tenants {
+    pub db: TestDatabase,
+    schemas: Vec<SchemaName>,
+}
+
+impl Tenants {
+    pub fn new<'n>(names: impl IntoIterator<Item = &'n str> + Clone) -> Self {
+        let schemas = names.clone().into_iter().map(|name| name.parse().unwrap()).collect();
+        Self { db: TestDatabase::with_empty_schemas(names), schemas }
+    }
+
+    /// Carries out a run over `public` and all of them.
+    pub fn run(&self, run: &Run<'_>, migrations: &Migrations) -> Result<Report, Error> {
+        let directory = FixedList(self.schemas.clone());
+        let fleet = Fleet { migrations, directory: &directory, rules: domain::rules() };
+        fleet.run(run, &|| pg::connect(self.db.config()))
+    }
+}
+
+/// Migrations with nothing for `public` alone and these for the tenants.
+pub fn migrations(scripts: &[(&str, &str, &str)]) -> Migrations {
+    Migrations::new(set("public", &[("p1_nothing", "SELECT 1", "SELECT 1")]).unwrap(), set("tenant", scripts).unwrap())
+        .unwrap()
+}
+
+/// Each schema's outcome, or the first words of what went wrong.
+pub fn outcomes(report: &Report) -> Vec<String> {
+    report.lines.iter().map(|line| format!("{} {}", line.schema, line.outcome())).collect()
 }

@@ -1,0 +1,326 @@
+//! How a run goes: what it tries again, where it stops, and who comes first.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use diesel::{Connection, connection::SimpleConnection};
+use tenantry::{
+    Error,
+    directory::Glob,
+    migrate::{Canary, Event, Interrupt, Migrations, Observer, Run, apply},
+    pg::atomically,
+};
+
+use crate::support::{Tenants, migrations, outcomes};
+
+const TABLE: (&str, &str, &str) = ("1_table", "CREATE TABLE t (a int)", "DROP TABLE t");
+
+fn table() -> Migrations {
+    migrations(&[TABLE])
+}
+
+fn table_and_column() -> Migrations {
+    migrations(&[TABLE, ("2_column", "ALTER TABLE t ADD b int", "ALTER TABLE t DROP b")])
+}
+
+/// Tenants that have the table, and those that are named here cannot be given the column.
+fn with_table<'n>(names: impl IntoIterator<Item = &'n str> + Clone, broken: &[&str]) -> Tenants {
+    let (tenants, first) = (Tenants::new(names), table());
+    assert_eq!(tenants.run(&Run::new(&first), &first).unwrap().count("failed"), 0);
+    for name in broken {
+        tenants.db.execute(name, "ALTER TABLE t ADD b text");
+    }
+    tenants
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("t{number:02}")).collect()
+}
+
+/// What a run told, a word for each event.
+#[derive(Default)]
+struct Ear(Mutex<Vec<String>>);
+
+impl Observer for Ear {
+    fn on(&self, event: &Event<'_>) {
+        self.0.lock().unwrap().push(match event {
+            Event::Wave { name, tenants } => format!("wave {name} {tenants}"),
+            Event::Deferred { line } => format!("{} put off", line.schema),
+            Event::Finished(line) => format!("{} {}", line.schema, line.outcome()),
+            _ => return,
+        });
+    }
+}
+
+#[test]
+fn a_tenant_that_is_busy_is_tried_again_when_the_others_are_done() {
+    let tenants = with_table(["acme", "globex", "hooli"], &[]);
+    let holder = &mut tenants.db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE acme.t IN ACCESS SHARE MODE").unwrap();
+    struct Release<'c>(Ear, Mutex<Option<&'c mut diesel::PgConnection>>);
+    impl Observer for Release<'_> {
+        fn on(&self, event: &Event<'_>) {
+            self.0.on(event);
+            if let Event::Deferred { .. } = event
+                && let Some(holder) = self.1.lock().unwrap().take()
+            {
+                holder.batch_execute("COMMIT").unwrap();
+            }
+        }
+    }
+    let (all, ear) = (table_and_column(), Release(Ear::default(), Mutex::new(Some(holder))));
+    let run = Run::new(&all).jobs(1).lock_timeout(Duration::from_millis(50)).observer(&ear);
+    let report = tenants.run(&run, &all).unwrap();
+    assert_eq!(report.count("migrated"), 4);
+    assert_eq!(report.lines.iter().map(|line| line.attempts).collect::<Vec<_>>(), [1, 2, 1, 1]);
+    assert_eq!(*ear.0.0.lock().unwrap(), ["acme put off", "globex migrated", "hooli migrated", "acme migrated"]);
+}
+
+#[test]
+fn a_tenant_that_stays_locked_is_given_up_after_the_last_attempt() {
+    let tenants = with_table(["acme", "globex"], &[]);
+    let holder = &mut tenants.db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE acme.t IN ACCESS SHARE MODE").unwrap();
+    let all = table_and_column();
+    let run = Run::new(&all).lock_timeout(Duration::from_millis(20)).attempts(2);
+    let report = tenants.run(&run, &all).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme failed", "globex migrated"]);
+    assert_eq!(report.lines[1].attempts, 2);
+    assert_eq!(
+        report.lines[1].result.as_ref().unwrap_err().chain(),
+        "migration 2 failed in schema `acme`: canceling statement due to lock timeout"
+    );
+}
+
+#[test]
+fn a_deadlock_is_tried_again() {
+    let tenants = Tenants::new(["acme"]);
+    tenants.db.execute("public", "CREATE TABLE a (); CREATE TABLE b ()");
+    let locks =
+        migrations(&[("1_locks", "LOCK TABLE public.a; SELECT pg_sleep(0.4); LOCK TABLE public.b", "SELECT 1")]);
+    let report = thread::scope(|threads| {
+        threads.spawn(|| {
+            let conn = &mut tenants.db.connect();
+            // It waits longer than the run, which therefore is the one that notices.
+            conn.batch_execute("SET deadlock_timeout = '10s'; BEGIN; LOCK TABLE public.b").unwrap();
+            thread::sleep(Duration::from_millis(200));
+            conn.batch_execute("LOCK TABLE public.a; COMMIT").unwrap();
+        });
+        tenants.run(&Run::new(&locks), &locks).unwrap()
+    });
+    assert_eq!(report.failures().map(|(_, error)| error.chain()).collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn lost_connections_are_opened_again_and_nothing_is_lost() {
+    struct Cut<'t>(&'t Tenants, AtomicUsize);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event
+                && self.1.fetch_add(1, Ordering::SeqCst) == 10
+            {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+        }
+    }
+    let names = names(40);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, cut) = (table_and_column(), Cut(&tenants, AtomicUsize::new(0)));
+    let report = tenants.run(&Run::new(&all).jobs(3).observer(&cut), &all).unwrap();
+    assert_eq!(report.failures().map(|(_, error)| error.chain()).collect::<Vec<_>>(), Vec::<String>::new());
+    for name in &names {
+        assert_eq!(tenants.db.versions(name), ["1", "2"]);
+    }
+    let twice = "SELECT schema FROM tenantry.run_step GROUP BY schema, version HAVING count(*) > 1";
+    assert_eq!(tenants.db.texts(twice), Vec::<String>::new());
+}
+
+#[test]
+fn a_statement_may_take_so_long_and_no_longer() {
+    let tenants = Tenants::new(["acme"]);
+    let slow = migrations(&[("1_slow", "SELECT pg_sleep(20) WHERE current_schema() <> 'public'", "SELECT 1")]);
+    let started = Instant::now();
+    let report = tenants.run(&Run::new(&slow).statement_timeout(Duration::from_millis(100)), &slow).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(report.lines[1].result.as_ref().unwrap_err().chain().ends_with("due to statement timeout"));
+    assert_eq!(report.lines[1].attempts, 1, "it would take as long again");
+}
+
+#[test]
+fn the_run_ends_when_more_have_failed_than_may() {
+    let names = names(30);
+    let all = table_and_column();
+    for (most, failed) in [(0, 1), (2, 3)] {
+        let tenants = with_table(names.iter().map(String::as_str), &["t03", "t05", "t06", "t07"]);
+        let run = Run::new(&all).jobs(1).lock_budget(Duration::ZERO).max_failures(most);
+        let report = tenants.run(&run, &all).unwrap();
+        assert_eq!(report.count("failed"), failed);
+        assert_eq!(report.lines[30].outcome(), "not reached");
+        let reason = report.lines[30].result.as_ref().unwrap_err().chain();
+        assert_eq!(
+            reason,
+            format!("not reached: the run ended after {failed} had failed, before its turn; run it again")
+        );
+        assert_eq!(tenants.db.versions("t29"), ["1"]);
+    }
+}
+
+#[test]
+fn a_canary_that_fails_stops_the_rest() {
+    let names = names(30);
+    let all = table_and_column();
+    let tenants = with_table(names.iter().map(String::as_str), &["t02"]);
+    let report = tenants.run(&Run::new(&all).canary(&Canary::First(3)), &all).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed"), report.count("not reached")), (3, 1, 27));
+    let reason = report.lines[30].result.as_ref().unwrap_err().chain();
+    assert_eq!(reason, "not reached: 1 of the canary failed before its turn; run it again");
+    assert_eq!(tenants.db.versions("t29"), ["1"]);
+
+    let ear = Ear::default();
+    let canary = Canary::Matching(Glob::new("t1?"));
+    let report = tenants.run(&Run::new(&all).canary(&canary).jobs(1).observer(&ear), &all).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed")), (27, 1));
+    let told = ear.0.into_inner().unwrap();
+    assert_eq!((told[0].as_str(), told[1].as_str()), ("wave canary 10", "t10 migrated"));
+    assert_eq!(told[11], "wave 100% 20");
+}
+
+#[test]
+fn a_wave_that_fails_is_the_last_one() {
+    let names = names(30);
+    let tenants = with_table(names.iter().map(String::as_str), &["t05", "t20"]);
+    let all = table_and_column();
+    let run = Run::new(&all).waves(&[10, 50, 100]);
+    let report = tenants.run(&run, &all).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed"), report.count("not reached")), (15, 1, 15));
+    // With a failure allowed it goes on.
+    let report = tenants.run(&run.max_failures(2), &all).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed"), report.count("not reached")), (14, 2, 0));
+    let error = tenants.run(&run.waves(&[50]), &all).unwrap_err();
+    assert!(matches!(error, Error::Request { .. }), "{error}");
+}
+
+#[test]
+fn what_is_under_way_is_cancelled_when_that_is_asked_for() {
+    let tenants = Tenants::new(["acme", "globex"]);
+    let slow = migrations(&[(
+        "1_slow",
+        "CREATE TABLE t (); SELECT pg_sleep(60) WHERE current_schema() <> 'public'",
+        "SELECT 1",
+    )]);
+    struct Cancel<'i>(&'i Interrupt);
+    impl Observer for Cancel<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Began { .. } = event {
+                self.0.stop();
+                self.0.cancel();
+            }
+        }
+    }
+    let interrupt = Interrupt::new();
+    let started = Instant::now();
+    let report =
+        tenants.run(&Run::new(&slow).jobs(1).observer(&Cancel(&interrupt)).interrupt(&interrupt), &slow).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert_eq!(report.count("migrated"), 1, "public was done before");
+    assert_eq!(tenants.db.versions("acme"), Vec::<String>::new());
+    assert_eq!(tenants.db.text("SELECT count(*) FROM pg_class WHERE relname = 't'"), "1");
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_began_does_nothing() {
+    let tenants = Tenants::new(["acme"]);
+    let interrupt = Interrupt::new();
+    interrupt.stop();
+    let all = table();
+    let holder = &mut tenants.db.connect();
+    holder.batch_execute("SELECT pg_advisory_lock(hashtextextended('tenantry fleet', 0))").unwrap();
+    let error = tenants.run(&Run::new(&all).wait(Duration::MAX).interrupt(&interrupt), &all).unwrap_err();
+    assert!(matches!(error, Error::Stopped), "{error}");
+}
+
+#[test]
+fn a_callers_transaction_keeps_its_own_bounds() {
+    let tenants = Tenants::new(["acme"]);
+    let conn = &mut tenants.db.connect();
+    let all = table();
+    let shown = atomically(conn, |conn| {
+        conn.batch_execute("SET LOCAL lock_timeout = '7s'")?;
+        apply(conn, &"acme".parse().unwrap(), &all, Duration::from_secs(1))?;
+        conn.batch_execute("DO $$ BEGIN ASSERT current_setting('lock_timeout') = '7s'; END $$")?;
+        Ok::<_, Error>(())
+    });
+    shown.unwrap();
+}
+
+#[test]
+fn of_two_runs_that_start_together_one_works_and_one_is_told() {
+    let names = names(10);
+    let all = table();
+    for _ in 0..20 {
+        let tenants = Tenants::new(names.iter().map(String::as_str));
+        let reports: Vec<_> = thread::scope(|threads| {
+            let racers: Vec<_> = (0..2).map(|_| threads.spawn(|| tenants.run(&Run::new(&all).jobs(2), &all))).collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        let migrated: usize = reports.iter().flatten().map(|report| report.count("migrated")).sum();
+        assert_eq!(migrated, 11);
+        for error in reports.iter().filter_map(|report| report.as_ref().err()) {
+            assert!(matches!(error, Error::RunInProgress { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn three_of_two_hundred_are_broken_in_three_ways_and_the_rest_is_done() {
+    let names: Vec<String> = (0..200).map(|number| format!("t{number:03}")).collect();
+    let tenants = Tenants::new(names.iter().map(String::as_str));
+    tenants.db.execute("t010", "CREATE TABLE t ()"); // in the way of the migration
+    tenants.db.execute("public", "DROP SCHEMA t100"); // gone
+    let holder = &mut tenants.db.connect(); // somebody is at it, and does not end
+    holder.begin_test_transaction().unwrap();
+    holder.batch_execute("SELECT pg_advisory_xact_lock(hashtextextended('tenantry:t150', 0))").unwrap();
+    let all = table_and_column();
+    let report = tenants.run(&Run::new(&all).lock_timeout(Duration::from_millis(50)), &all).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed")), (198, 3));
+    let told: Vec<String> = report.failures().map(|(schema, error)| format!("{schema}: {}", error.chain())).collect();
+    assert_eq!(
+        told,
+        [
+            "t010: migration 1 failed in schema `t010`: relation \"t\" already exists",
+            "t100: no schema `t100`: create the tenant first, or drop it from the registry",
+            "t150: schema `t150` is locked by another run, and was after 0.05 s: try again when it has ended",
+        ]
+    );
+}
+
+#[test]
+fn a_tenant_that_is_renamed_or_dropped_during_the_run_is_one_line() {
+    struct Meddle<'t>(&'t Tenants);
+    impl Observer for Meddle<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(line) = event
+                && line.schema == "t00"
+            {
+                self.0.db.execute("public", "DROP SCHEMA t05 CASCADE; ALTER SCHEMA t06 RENAME TO elsewhere");
+            }
+        }
+    }
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let all = table_and_column();
+    let report = tenants.run(&Run::new(&all).jobs(1).observer(&Meddle(&tenants)), &all).unwrap();
+    let failed: Vec<&str> = report.failures().map(|(schema, _)| schema).collect();
+    assert_eq!((failed, report.count("migrated")), (vec!["t05", "t06"], 9));
+    assert_eq!(tenants.db.versions("elsewhere"), ["1"]);
+}

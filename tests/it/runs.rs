@@ -1,0 +1,131 @@
+//! What is remembered of runs.
+
+use std::collections::BTreeMap;
+
+use tenantry::{
+    Error,
+    migrate::{Goal, Migrations, Run, version},
+    runs,
+};
+
+use crate::support::{Tenants, migrations, outcomes};
+
+const A: (&str, &str, &str) = ("1_a", "CREATE TABLE a (x int)", "DROP TABLE a");
+const B: (&str, &str, &str) = ("2_b", "CREATE TABLE b (x int)", "DROP TABLE b");
+
+fn both() -> Migrations {
+    migrations(&[A, B])
+}
+
+#[test]
+fn a_run_is_remembered_with_what_it_did_and_what_it_did_not() {
+    let (tenants, both) = (Tenants::new(["acme", "globex", "hooli"]), both());
+    tenants.db.execute("globex", "CREATE TABLE b ()");
+    let report = tenants.run(&Run::new(&both).jobs(2), &both).unwrap();
+    let conn = &mut tenants.db.connect();
+    let run = runs::find(conn, report.run.unwrap()).unwrap();
+    assert!(run.ended_at.is_some_and(|ended| ended >= run.started_at));
+    assert_eq!(run.program, concat!("tenantry ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(run.options["jobs"], 2);
+    assert_eq!(run.outcomes.unwrap().to_string(), r#"{"failed":1,"migrated":3}"#);
+    assert_eq!(run.migrations.as_array().unwrap().len(), 3);
+    let lines = runs::lines(conn, run.id).unwrap();
+    assert_eq!(
+        (lines.len(), lines[0].schema.as_str(), lines[0].error.as_deref()),
+        (4, "globex", Some("migration 2 failed in schema `globex`: relation \"b\" already exists"))
+    );
+    let applied = runs::applied(conn, run.id).unwrap();
+    let versions = |versions: &[&str]| versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let expected = BTreeMap::from([
+        ("acme".to_owned(), versions(&["1", "2"])),
+        ("hooli".to_owned(), versions(&["1", "2"])),
+        ("public".to_owned(), versions(&["p1", "1", "2"])),
+    ]);
+    assert_eq!(applied, expected);
+    // A run with nothing to do leaves one row.
+    let second = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    assert_eq!(runs::lines(conn, second).unwrap().len(), 1, "globex fails again, the others are not listed");
+    assert_eq!(runs::list(conn, 10).unwrap().iter().map(|run| run.id).collect::<Vec<_>>(), [second, run.id]);
+}
+
+#[test]
+fn a_run_that_could_not_be_carried_out_is_remembered_too() {
+    let (tenants, both) = (Tenants::new(["acme"]), both());
+    tenants.db.execute("public", "CREATE TABLE b ()");
+    tenants.run(&Run::new(&both), &both).unwrap_err();
+    let conn = &mut tenants.db.connect();
+    let run = runs::list(conn, 1).unwrap().remove(0);
+    assert_eq!(run.error.as_deref(), Some("migration 2 failed in schema `public`: relation \"b\" already exists"));
+    assert_eq!(
+        runs::left(conn, &run, ["acme"].into_iter()).unwrap().into_iter().collect::<Vec<_>>(),
+        ["acme", "public"]
+    );
+}
+
+#[test]
+fn what_is_left_of_a_run_is_what_failed_or_was_never_reached() {
+    let (tenants, both) = (Tenants::new(["acme", "globex", "hooli"]), both());
+    tenants.db.execute("globex", "CREATE TABLE b ()");
+    let id = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    let conn = &mut tenants.db.connect();
+    let all = || ["acme", "globex", "hooli"].into_iter();
+    let run = runs::find(conn, id).unwrap();
+    assert_eq!(runs::left(conn, &run, all()).unwrap().into_iter().collect::<Vec<_>>(), ["globex"]);
+    // As if it had been killed: no end, no lines, and the steps as far as it came.
+    tenants.db.execute(
+        "tenantry",
+        "UPDATE run SET ended_at = NULL; DELETE FROM run_line; DELETE FROM run_step WHERE schema = 'hooli'",
+    );
+    let run = runs::find(conn, id).unwrap();
+    assert_eq!(runs::left(conn, &run, all()).unwrap().into_iter().collect::<Vec<_>>(), ["globex", "hooli"]);
+}
+
+#[test]
+fn exactly_what_a_run_applied_can_be_taken_back() {
+    let (tenants, first, both) = (Tenants::new(["acme", "globex"]), migrations(&[A]), both());
+    tenants.run(&Run::new(&first), &first).unwrap();
+    tenants.db.execute("globex", "CREATE TABLE b (); INSERT INTO __diesel_schema_migrations VALUES ('2')");
+    let second = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    let conn = &mut tenants.db.connect();
+    let goal = Goal::Unapply { versions: runs::applied(conn, second).unwrap() };
+    let report = tenants.run(&Run::new(&both).goal(&goal), &both).unwrap();
+    assert_eq!(outcomes(&report), ["public reverted", "acme reverted"]);
+    assert_eq!((tenants.db.versions("acme").len(), tenants.db.versions("globex").len()), (1, 2));
+    let again = tenants.run(&Run::new(&both).goal(&goal), &both).unwrap();
+    assert_eq!(again.count("up to date"), 2);
+}
+
+#[test]
+fn an_edited_migration_is_noticed_until_it_is_redone() {
+    let (tenants, before) = (Tenants::new(["acme"]), both());
+    assert_eq!(tenants.run(&Run::new(&before), &before).unwrap().edited, Vec::<String>::new());
+    let blanks = migrations(&[A, ("2_b", "CREATE TABLE b (x int)  \r\n", B.2)]);
+    assert_eq!(tenants.run(&Run::new(&blanks), &blanks).unwrap().edited, Vec::<String>::new());
+    let after = migrations(&[A, ("2_b", "CREATE TABLE b (x bigint)", B.2)]);
+    let report = tenants.run(&Run::new(&after), &after).unwrap();
+    assert_eq!((report.edited, report.lines[1].applied.len()), (vec!["2".into()], 0));
+    let redo = Goal::Redo { steps: 1 };
+    assert_eq!(tenants.run(&Run::new(&after).goal(&redo), &after).unwrap().edited, Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_remembered_where_that_is_not_wanted() {
+    let (tenants, both) = (Tenants::new(["acme"]), both());
+    let report = tenants.run(&Run::new(&both).record(false), &both).unwrap();
+    assert_eq!((report.run, report.count("migrated")), (None, 2));
+    assert_eq!(tenants.db.text("SELECT count(*) FROM pg_namespace WHERE nspname = 'tenantry'"), "0");
+    let conn = &mut tenants.db.connect();
+    assert!(runs::list(conn, 9).unwrap().is_empty());
+    assert!(matches!(runs::find(conn, 1), Err(Error::NoSuchRun { id: 1 })));
+}
+
+#[test]
+fn one_tenants_version_is_told_without_the_rest() {
+    let (tenants, both) = (Tenants::new(["acme", "empty"]), both());
+    let conn = &mut tenants.db.connect();
+    let acme = "acme".parse().unwrap();
+    assert_eq!(version(conn, &acme).unwrap(), None);
+    Run::new(&both).tenants_on(conn, std::slice::from_ref(&acme));
+    assert_eq!(version(conn, &acme).unwrap().as_deref(), Some("2"));
+    assert!(matches!(version(conn, &"ghost".parse().unwrap()), Err(Error::MissingSchema { .. })));
+}
