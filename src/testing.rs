@@ -31,11 +31,19 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// An empty database.
     pub fn new() -> Self {
-        let server = Config::from_env().unwrap_or_else(|error| {
+        Self::of(Config::from_env().unwrap_or_else(|error| {
             panic!(
                 "{error}\nTests need a PostgreSQL server in which they may create databases; script/test starts one."
             )
-        });
+        }))
+    }
+
+    /// An empty database on another server than that of `DATABASE_URL`.
+    pub fn on(url: &str) -> Self {
+        Self::of(Config::new(url.parse().expect("a URL")))
+    }
+
+    fn of(server: Config) -> Self {
         let name = format!("tenantry_test_{}", Uuid::new_v4().simple());
         let config = Config { database_url: server.database_url.with_database(&name), ..server.clone() };
         connect(&server)

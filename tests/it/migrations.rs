@@ -14,26 +14,10 @@ use tenantry::{
 };
 use uuid::Uuid;
 
-use crate::support::{self, migrated, tenant};
+use crate::support::{self, migrated, structure, tenant};
 
 const PUBLIC: EmbeddedMigrations = embed_migrations!("migrations/public");
 const TENANT: EmbeddedMigrations = embed_migrations!("migrations/tenant");
-
-/// Every column, constraint, index and comment of a schema, without the schema's name.
-fn structure(db: &TestDatabase, schema: &str) -> Vec<String> {
-    let mut lines = db.texts(&format!(
-        "SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, \
-                pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)) \
-         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-         WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r' AND c.relname !~ '^__' \
-         UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = '{schema}'::regnamespace AND conname !~ '^__' \
-         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = '{schema}' AND tablename !~ '^__'"
-    ));
-    lines.iter_mut().for_each(|line| *line = line.replace(&format!("{schema}."), "").replace("public.", ""));
-    lines.sort();
-    lines
-}
 
 #[test]
 fn every_migration_survives_up_down_up() {
