@@ -37,9 +37,11 @@ impl Args {
         let set = if self.public { Set::Public } else { Set::Tenant };
         let until = match (&self.to, self.steps) {
             (Some(version), _) => {
+                let known: Vec<&str> = fleet.migrations.versions(set).collect();
                 ensure!(
-                    fleet.migrations.has(set, version),
-                    "there is no migration {version} in that set: see `tenantry status`"
+                    known.contains(&version.as_str()),
+                    "the set has no migration {version}: it has {}",
+                    known.join(", ")
                 );
                 Until::Version(version.clone())
             }

@@ -13,7 +13,7 @@ use std::{
 use diesel::{PgConnection, connection::SimpleConnection};
 
 use super::{
-    Connector, Event, Line, Report, Run,
+    Connector, Event, Interrupt, Line, Report, Run,
     survey::CHUNK,
     wave,
     worker::{self, Worker},
@@ -210,7 +210,9 @@ fn is_over(run: &Run<'_>, failed: &AtomicUsize) -> bool {
 
 fn why_over(run: &Run<'_>, failed: &AtomicUsize) -> String {
     let failed = failed.load(Ordering::Relaxed);
-    if run.is_stopped() {
+    if run.interrupt.is_some_and(Interrupt::is_cancelled) {
+        "the run was cancelled".into()
+    } else if run.is_stopped() {
         "the run was stopped".into()
     } else if run.max_failures.is_some_and(|most| failed > most) {
         format!("the run ended after {failed} had failed,")

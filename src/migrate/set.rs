@@ -208,9 +208,13 @@ impl Migrations {
         &self.tenant
     }
 
-    /// Whether one of the sets has this version.
-    pub fn has(&self, set: Set, version: &str) -> bool {
-        self.of(set, &SchemaName::public()).any(|migration| migration.version() == version)
+    /// One set's versions, in order.
+    pub fn versions(&self, set: Set) -> impl Iterator<Item = &str> {
+        let set = match set {
+            Set::Public => &self.public,
+            Set::Tenant => &self.tenant,
+        };
+        set.versions()
     }
 
     /// The same migrations, with the tenant set ending at `version`.

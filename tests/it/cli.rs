@@ -9,19 +9,19 @@ use tenantry::testing::TestDatabase;
 
 use crate::support::{migrated, tenant};
 
-const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
-const MIGRATE_ALL: &str = env!("CARGO_BIN_EXE_migrate-all-tenants");
+pub const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
+pub const MIGRATE_ALL: &str = env!("CARGO_BIN_EXE_migrate-all-tenants");
 
 /// What a program answered.
 #[derive(Debug)]
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Answer {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs a program with nothing in its environment but this, in a folder without a `.env`.
-fn run_with(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Answer {
+pub fn run_with(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Answer {
     let folder = std::env::temp_dir().join(format!("tenantry-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
     let output = Command::new(program)
@@ -40,12 +40,12 @@ fn answer(output: Output) -> Answer {
     Answer { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn run(program: &str, args: &[&str], db: &TestDatabase) -> Answer {
+pub fn run(program: &str, args: &[&str], db: &TestDatabase) -> Answer {
     run_with(program, args, &[("DATABASE_URL", db.url())])
 }
 
 /// Without what differs from run to run.
-fn timeless(text: &str) -> String {
+pub fn timeless(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut lines = Vec::new();
     for line in text.lines() {

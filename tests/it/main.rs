@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cli;
+mod cli_runs;
 mod crash;
 mod fleet;
 mod incident;
@@ -12,9 +13,11 @@ mod migrations;
 mod onboarding;
 mod outside;
 mod pool;
+mod poor_server;
 mod repair;
 mod revert;
 mod run;
 mod runs;
 mod scope;
+mod server;
 mod support;
