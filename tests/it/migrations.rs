@@ -210,8 +210,6 @@ fn the_column_is_added_in_the_transaction_that_wrote_the_rows() {
     scope::transaction(conn, &acme, |tenant| profile.insert(tenant)).unwrap();
 }
 
-/// A folder of migrations: name, `up.sql`.
-
 fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
     let scripts: Vec<(&str, &str, &str)> = migrations.iter().map(|(name, up)| (*name, *up, "SELECT 1")).collect();
     support::set(name, &scripts)
