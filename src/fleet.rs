@@ -54,7 +54,7 @@ impl Fleet<'_> {
             lock::fleet(&mut conn, run.wait, || run.is_stopped())?;
             let number = run.record.then(|| runs::begin(&mut conn, &run.beginning())).transpose()?;
             let run = run.numbered(number);
-            let outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
+            let mut outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
                 let report = run.tenants(connect, schemas)?;
                 // Idle all the while, it may have been lost without a word.
                 if conn.batch_execute("SELECT 1").is_err() {
@@ -66,6 +66,9 @@ impl Fleet<'_> {
                 && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
             {
                 tracing::error!(%error, "Run {number} stays without an end");
+                if let Ok(report) = &mut outcome {
+                    report.unremembered = Some(error.to_string());
+                }
             }
             // The lock was this connection's.
             drop(conn);

@@ -25,6 +25,7 @@ impl Events {
                 "not_reached": count("not reached"),
                 "failures": report.lines.iter().filter(|line| line.result.is_err()).collect::<Vec<_>>(),
                 "edited": report.edited,
+                "unremembered": report.unremembered,
                 "elapsed_ms": report.elapsed.as_millis() as u64,
             })
             .to_string(),

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
 use crate::{Config, Error, Fleet};
 
@@ -115,7 +115,9 @@ pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>)
 
 fn run<A: CommandFactory + FromArgMatches>(work: impl FnOnce(A) -> Result<Health>) -> ExitCode {
     let filter = EnvFilter::try_from_env("TENANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The end of a span tells how long a tenant, or a migration, has taken.
+    log.with_span_events(FmtSpan::CLOSE).init();
     let args = A::command().try_get_matches().and_then(|matches| A::from_arg_matches(&matches));
     let args = match args {
         Ok(args) => args,

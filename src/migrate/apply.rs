@@ -11,7 +11,9 @@ use crate::{
     Error, SchemaName,
     error::BoxError,
     pg::{
-        atomically, catalog, ddl, depth, lock,
+        atomically, catalog, ddl, depth,
+        engine::{self, Engine},
+        lock,
         scope::{self, TenantConn},
         statements,
         transient::{self, Transient},
@@ -109,11 +111,12 @@ fn stage<'m>(
         None => run.goal.steps(&schema, &applied, run.migrations)?.into(),
         Some(left) => left,
     };
+    let engine = engine::detect(tenant)?;
     // An index on a table that nobody else can see yet needs no care for them.
     let all_inside = nested || applied.is_empty();
     let mut done = Vec::new();
     while let Some(step) = left.pop_front_if(|step| all_inside || step.migration.runs_in_transaction()) {
-        perform(tenant, run.migrations, step).map_err(|source| failed(&schema, step, source))?;
+        perform(tenant, run.migrations, step, engine).map_err(|source| failed(&schema, step, source))?;
         done.push(step);
     }
     if let (Some(number), false) = (run.number, done.is_empty()) {
@@ -125,8 +128,14 @@ fn stage<'m>(
     Ok((done, left))
 }
 
-fn perform(tenant: &mut TenantConn<'_>, migrations: &Migrations, step: Step<'_>) -> Result<(), BoxError> {
+fn perform(
+    tenant: &mut TenantConn<'_>,
+    migrations: &Migrations,
+    step: Step<'_>,
+    engine: Engine,
+) -> Result<(), BoxError> {
     let schema = tenant.schema().clone();
+    let _span = step.span().entered();
     let prove = format!("SELECT {}", scope::proof(&schema));
     let record = format!("{}; {}", ddl::set_path(&schema), step.record(&schema));
     match step.script()? {
@@ -135,8 +144,18 @@ fn perform(tenant: &mut TenantConn<'_>, migrations: &Migrations, step: Step<'_>)
                 true => text,
                 false => &statements::without_concurrently(text),
             };
-            // The script may end in a comment, or without a semicolon.
-            tenant.batch_execute(&format!("{record};\n{text}\n;{prove}")).map_err(explain)?;
+            match engine {
+                // The script may end in a comment, or without a semicolon.
+                Engine::Postgres => tenant.batch_execute(&format!("{record};\n{text}\n;{prove}")).map_err(explain)?,
+                // It takes most DDL only in a message of its own.
+                Engine::Citus => {
+                    tenant.batch_execute(&record)?;
+                    for statement in statements::split(text) {
+                        tenant.batch_execute(statement)?;
+                    }
+                    tenant.batch_execute(&prove).map_err(explain)?;
+                }
+            }
         }
         Script::Rust => {
             tenant.batch_execute(&record)?;

@@ -29,6 +29,7 @@ pub(super) fn perform(
     schema: &SchemaName,
     step: Step<'_>,
 ) -> Result<(), Error> {
+    let _span = step.span().entered();
     let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut session = scope::session(conn, schema)?;
     lock::schema_for_session(&mut session, schema, run.lock_timeout)?;

@@ -14,6 +14,8 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// Migrations whose text is another than the one that an earlier run applied.
     pub edited: Vec<String>,
+    /// Why the run is remembered without its end, if it is.
+    pub unremembered: Option<String>,
     /// How long it took.
     #[serde(serialize_with = "milliseconds", rename = "elapsed_ms")]
     pub elapsed: Duration,

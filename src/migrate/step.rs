@@ -36,6 +36,11 @@ impl<'m> Step<'m> {
         }
     }
 
+    /// For the log: what is done inside carries the version, and its end the time that it took.
+    pub(super) fn span(&self) -> tracing::Span {
+        tracing::info_span!("migration", version = self.migration.version(), up = self.direction == Direction::Up)
+    }
+
     /// The statement that writes it into the schema's history.
     pub(super) fn record(&self, schema: &SchemaName) -> String {
         match self.direction {

@@ -129,3 +129,13 @@ fn one_tenants_version_is_told_without_the_rest() {
     assert_eq!(version(conn, &acme).unwrap().as_deref(), Some("2"));
     assert!(matches!(version(conn, &"ghost".parse().unwrap()), Err(Error::MissingSchema { .. })));
 }
+
+#[test]
+fn a_run_whose_end_cannot_be_written_says_so_and_is_no_less_done() {
+    let (tenants, both) = (Tenants::new(["acme"]), both());
+    tenants.run(&Run::new(&migrations(&[A])), &migrations(&[A])).unwrap();
+    tenants.db.execute("tenantry", "ALTER TABLE run_line ADD CHECK (false) NOT VALID");
+    let report = tenants.run(&Run::new(&both), &both).unwrap();
+    assert_eq!((report.count("migrated"), report.count("failed")), (2, 0));
+    assert!(report.unremembered.is_some_and(|reason| reason.contains("violates check constraint")));
+}

@@ -21,7 +21,11 @@ pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
     }
     let more = alike.iter().filter(|(_, count)| **count > SHOWN);
     let more: String = more.map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN)).collect();
-    format!("{}{more}{}{}\n", text(&table), edited(&report.edited), counts(report, goal))
+    let unremembered = report.unremembered.as_ref().map(|reason| {
+        format!("warning: `tenantry runs` will show this run without its end, which could not be written: {reason}\n")
+    });
+    let warnings = unremembered.unwrap_or_default() + &edited(&report.edited);
+    format!("{}{more}{warnings}{}\n", text(&table), counts(report, goal))
 }
 
 fn counts(report: &Report, goal: &Goal) -> String {
