@@ -10,11 +10,14 @@
 //! | tell which tenants there are | [`directory`] |
 //! | make a tenant's schema | [`provision`] |
 //! | migrate `public` and all tenants | [`Fleet`], with [`migrate`] |
+//! | tell how schemas are built, and apart | [`structure`] |
+//! | take over a database that other tools made | [`baseline`] |
 //! | find rows that the incident left out of place, and place them | [`doctor`], [`repair`] |
 //! | give a monolith the commands | [`cli`] |
 //!
 //! [`domain`] is the application of the incident, built on the rest.
 
+pub mod baseline;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
@@ -29,6 +32,7 @@ pub mod provision;
 mod quote;
 pub mod repair;
 mod schema_name;
+pub mod structure;
 #[cfg(feature = "testing")]
 pub mod testing;
 

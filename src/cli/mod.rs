@@ -13,6 +13,7 @@
 //! Results go to stdout, progress and errors to stderr. Exit codes: 0 done and healthy, 1 could not run,
 //! 2 ran and something needs attention.
 
+mod baseline;
 mod interrupt;
 mod migrate;
 mod output;
@@ -51,6 +52,7 @@ enum Verb {
     Status(status::Args),
     Plan(plan::Args),
     Repair(repair::Args),
+    Baseline(baseline::Args),
 }
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
@@ -106,6 +108,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             Verb::Status(args) => args.run(fleet, &config),
             Verb::Plan(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, &config),
+            Verb::Baseline(args) => args.run(fleet, &config),
         })
     })
 }

@@ -28,3 +28,11 @@ pub(super) fn complain(line: &str) {
     };
     note(&format!("error: {line}{next}"));
 }
+
+/// Asks on stderr, and takes nothing but `y` or `yes` for a yes; no answer is a no.
+pub(super) fn confirm(question: &str) -> bool {
+    let _ = write!(io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
+}

@@ -36,6 +36,37 @@ pub(crate) fn first_words(script: &str) -> Vec<&str> {
     words
 }
 
+/// The script without the word CONCURRENTLY, outside of comments, quotes and dollar quotes.
+///
+/// It is a reserved word, so that no unquoted name can be meant.
+pub(crate) fn without_concurrently(script: &str) -> String {
+    let mut out = String::with_capacity(script.len());
+    let mut rest = script;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => comment(rest),
+            '\'' | '"' => quoted(rest, c),
+            '$' => dollar_quoted(rest),
+            c if c.is_alphanumeric() || c == '_' => {
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').unwrap_or(rest.len());
+                if rest[..end].eq_ignore_ascii_case("concurrently") {
+                    rest = &rest[end..];
+                    continue;
+                }
+                match rest[end..].starts_with('\'') && rest[..end].eq_ignore_ascii_case("e") {
+                    true => end + escaped(&rest[end..]),
+                    false => end,
+                }
+            }
+            c => c.len_utf8(),
+        };
+        out += &rest[..length];
+        rest = &rest[length..];
+    }
+    out
+}
+
 /// Comments nest.
 fn comment(text: &str) -> usize {
     let (mut depth, mut at) = (0, 0);
@@ -86,6 +117,15 @@ fn dollar_quoted(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn concurrently_goes_only_where_it_is_the_word() {
+        let script = "CREATE INDEX concurrently i ON t (a); -- CONCURRENTLY\nDROP INDEX CONCURRENTLY \"CONCURRENTLY\"; \
+            SELECT 'CONCURRENTLY', E'\\' CONCURRENTLY', $$CONCURRENTLY$$, concurrently_not";
+        let expected = "CREATE INDEX  i ON t (a); -- CONCURRENTLY\nDROP INDEX  \"CONCURRENTLY\"; \
+            SELECT 'CONCURRENTLY', E'\\' CONCURRENTLY', $$CONCURRENTLY$$, concurrently_not";
+        assert_eq!(without_concurrently(script), expected);
+    }
 
     #[test]
     fn only_the_first_word_of_a_statement_counts() {

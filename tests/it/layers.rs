@@ -13,8 +13,9 @@ const ROWS: &[&[&str]] = &[
     &["config"],
     &["pg"],
     &["directory", "migrate"],
+    &["structure"],
     &["provision", "doctor"],
-    &["repair", "fleet"],
+    &["repair", "fleet", "baseline"],
     &["domain", "testing"],
     &["cli"],
 ];

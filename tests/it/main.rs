@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod baseline;
 mod cli;
 mod fleet;
 mod incident;
@@ -12,4 +13,5 @@ mod onboarding;
 mod pool;
 mod repair;
 mod scope;
+mod structure;
 mod support;

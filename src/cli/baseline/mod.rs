@@ -1,0 +1,83 @@
+mod text;
+
+use anyhow::{Result, bail};
+
+use super::{Health, output, select};
+use crate::{
+    Config, Error, Fleet,
+    baseline::{Baseline, Line},
+    directory::Listing,
+    pg,
+};
+
+/// Record schemas that other tools made as being at a version, after their structure was compared
+///
+/// What the migrations up to the version make is built in a scratch schema, which is rolled back, and compared with
+/// `public` and every tenant. Where they agree, the versions are recorded as Diesel records them; where something is
+/// missing or differs, nothing is. Tables, columns and rows are never changed. What is extra and harmless is shown
+/// and does not stand in the way, nor do other names of constraints and indexes.
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The version of the tenants' migrations that the schemas are at
+    #[arg(long, value_name = "VERSION")]
+    at: String,
+    /// Only this tenant, by its schema; may be given several times
+    #[arg(long, value_name = "SCHEMA")]
+    tenant: Vec<String>,
+    /// Only `public`, or `public` beside the tenants that are named
+    #[arg(long)]
+    public: bool,
+    /// Record the versions although the structure differs
+    #[arg(long)]
+    force: bool,
+    /// Show what would be recorded, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask before recording with --force
+    #[arg(long)]
+    yes: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(in crate::cli) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+        let all = self.tenant.is_empty() && !self.public;
+        let baseline = Baseline::new(fleet.migrations, &self.at)?
+            .public(self.public || all)
+            .force(self.force)
+            .lock_timeout(config.lock_timeout);
+        let conn = &mut pg::connect(config)?;
+        // `public` alone needs no registry.
+        let only_public = self.public && self.tenant.is_empty();
+        let listing = if only_public { Listing::default() } else { fleet.directory.list(conn)? };
+        let schemas = if all { listing.schemas() } else { select::named(&self.tenant, &listing)? };
+        if self.force && !self.dry_run && !self.yes {
+            let would = baseline.clone().dry_run(true).run(conn, &schemas)?;
+            let against =
+                would.lines.iter().filter(|line| line.outcome() == "recorded" && line.blocking().next().is_some());
+            let against = against.count();
+            if against > 0 {
+                output::note(&text::report(&would));
+                if !output::confirm(&format!("record {} although they differ?", text::schemas(against))) {
+                    bail!("nothing was recorded: answer yes, or add --yes");
+                }
+            }
+        }
+        let mut report = baseline.dry_run(self.dry_run).run(conn, &schemas)?;
+        if all {
+            report.lines.extend(listing.refused.into_iter().map(|(name, source)| Line {
+                schema: name.clone(),
+                result: Err(Error::SchemaName { name, source }),
+                differences: Vec::new(),
+            }));
+        }
+        if self.json {
+            output::json(&report)?;
+        } else {
+            output::print(&text::report(&report));
+        }
+        Ok(Health::from(report.is_healthy()))
+    }
+}
