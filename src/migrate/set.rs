@@ -119,7 +119,7 @@ impl MigrationSet {
             let known: Vec<&str> = self.versions().collect();
             let reason = match known.is_empty() {
                 true => format!("there is no version {version}, nor any other"),
-                false => format!("there is no version {version}, but {}", known.join(", ")),
+                false => format!("there is no version {version}, only {}", known.join(", ")),
             };
             return Err(Error::Migrations { set: self.name.clone(), reason });
         };

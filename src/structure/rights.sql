@@ -26,9 +26,10 @@ SELECT o.schema, 'owner' AS kind, '' AS "table", o.name::text AS name,
        ARRAY[replace(pg_get_userbyid(o.owner), o.nspname, '*')] AS facts
 FROM owned o
 UNION ALL
-SELECT o.schema, 'grant', '', o.name::text, ARRAY[string_agg(
-    CASE a.grantee WHEN 0 THEN 'PUBLIC' WHEN o.owner THEN 'the owner' ELSE replace(pg_get_userbyid(a.grantee), o.nspname, '*') END
+-- What the owner was granted, or took from itself, it can give itself again.
+SELECT o.schema, 'grant', '', o.name::text, ARRAY[coalesce(string_agg(
+    CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE replace(pg_get_userbyid(a.grantee), o.nspname, '*') END
     || ' ' || a.privilege_type || CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END,
-    ', ' ORDER BY a.grantee = o.owner DESC, pg_get_userbyid(a.grantee), a.privilege_type)]
-FROM owned o CROSS JOIN LATERAL aclexplode(o.acl) a
+    ', ' ORDER BY a.grantee = 0 DESC, pg_get_userbyid(a.grantee), a.privilege_type), '')]
+FROM owned o LEFT JOIN LATERAL aclexplode(o.acl) a ON a.grantee <> o.owner
 GROUP BY o.schema, o.name

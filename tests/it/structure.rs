@@ -216,7 +216,7 @@ const BASE: &str = "
         note varchar(20)
     );
     CREATE INDEX child_parent_id_idx ON child (parent_id);
-    CREATE VIEW v AS SELECT id FROM parent;
+    CREATE VIEW v AS SELECT parent.id FROM parent, generate_series(1, 1);
     CREATE TRIGGER touched BEFORE UPDATE ON child FOR EACH ROW EXECUTE FUNCTION touch();
     CREATE POLICY own ON child FOR SELECT USING (parent_id > 1);
 ";
@@ -230,8 +230,9 @@ fn plant(db: &TestDatabase, sql: &str) -> String {
     let reader = Reader::new();
     let fingerprints = reader.fingerprints(conn, &[expected.clone(), found.clone()]).unwrap();
     assert_ne!(fingerprints[&expected], fingerprints[&found], "{sql}");
-    let (one, two) = (read(conn, &expected), read(conn, &found));
-    let differences = compare(&one, &two);
+    let both = reader.read(conn, &[expected.clone(), found.clone()]).unwrap();
+    let one = &both[&expected];
+    let differences = compare(one, &both[&found]);
     let cures: Vec<&str> = differences.iter().filter_map(|difference| difference.cure.as_deref()).collect();
     // What is said to cure it does, in a scope of that schema.
     scope::transaction::<_, Error>(conn, &found, |tenant| {
@@ -242,7 +243,7 @@ fn plant(db: &TestDatabase, sql: &str) -> String {
         Ok(())
     })
     .unwrap();
-    let left = compare(&one, &read(conn, &found));
+    let left = compare(one, &read(conn, &found));
     // What was added NOT VALID is validated afterwards.
     let left: Vec<&Difference> =
         left.iter().filter(|difference| !difference.says.contains(" NOT VALID instead of ")).collect();
@@ -437,12 +438,14 @@ fn one_difference_of_each_kind_is_found_and_no_other() {
     DROP VIEW v
     ! view v is missing
           CREATE VIEW "v" AS SELECT parent.id
-             FROM parent
+             FROM parent,
+              generate_series(1, 1) generate_series(generate_series)
 
     CREATE OR REPLACE VIEW v AS SELECT id FROM parent WHERE id > 0
     ! view v is defined otherwise
           CREATE OR REPLACE VIEW "v" AS SELECT parent.id
-             FROM parent
+             FROM parent,
+              generate_series(1, 1) generate_series(generate_series)
 
     CREATE MATERIALIZED VIEW m AS SELECT 1 AS one
       materialized view m is extra
@@ -552,7 +555,7 @@ fn owners_and_grants_are_compared_on_request() {
     insta::assert_debug_snapshot!(says, @r#"
     [
         "the owner of t is globex_… instead of postgres",
-        "what is granted on t is the owner DELETE, the owner INSERT, the owner REFERENCES, the owner SELECT, the owner TRIGGER, the owner TRUNCATE, the owner UPDATE, acme_… INSERT instead of the owner DELETE, the owner INSERT, the owner REFERENCES, the owner SELECT, the owner TRIGGER, the owner TRUNCATE, the owner UPDATE, *_… SELECT",
+        "what is granted on t is acme_… INSERT instead of *_… SELECT",
     ]
     "#);
     conn.batch_execute(&format!(

@@ -60,7 +60,7 @@ impl Args {
             let against = against.count();
             if against > 0 {
                 output::note(&text::report(&would));
-                if !output::confirm(&format!("record {} although they differ?", text::schemas(against))) {
+                if !output::confirm(&format!("record {} although what is there differs?", text::schemas(against))) {
                     bail!("nothing was recorded: answer yes, or add --yes");
                 }
             }

@@ -28,6 +28,9 @@ pub(super) fn report(report: &Report) -> String {
     for (says, schemas) in alike {
         out += &format!("{}: {says}", listed(&schemas));
     }
+    if report.lines.iter().flat_map(Line::blocking).any(|difference| difference.cure.is_some()) {
+        out += "the statements have bare names: run them with the schema alone on the search_path\n";
+    }
     out += &format!(
         "{} at {}: {record} {}, {} already there, {} refused, {} failed\n",
         schemas(report.lines.len()),
@@ -58,8 +61,11 @@ fn says(line: &Line, record: &str) -> String {
         out += &format!("    {}\n", difference.says);
         out += &cure(difference);
     }
-    for difference in harmless {
+    for difference in harmless.iter().take(SHOWN) {
         out += &format!("    {} (no matter)\n", difference.says);
+    }
+    if let Some(more @ 1..) = harmless.len().checked_sub(SHOWN) {
+        out += &format!("    … and {more} more that are no matter: --json lists them\n");
     }
     out
 }
