@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
     connection::{AnsiTransactionManager as Manager, SimpleConnection, TransactionManager},
+    result::{DatabaseErrorKind, Error as DieselError},
     sql_query,
     sql_types::{Array, Text},
 };
@@ -10,7 +11,7 @@ use diesel::{
 use super::{Kind, Object, Structure};
 use crate::{
     SchemaName,
-    pg::{ddl::HISTORY, depth, roll_back_to},
+    pg::{ddl::HISTORY, depth, is_lost, roll_back_to},
 };
 
 const OBJECTS: &str = include_str!("objects.sql");
@@ -84,10 +85,10 @@ impl Reader {
         }
         let mut found: BTreeMap<SchemaName, Structure> = BTreeMap::new();
         for (query, chunk) in self.queries(schemas, |objects| {
-            // A schema without any object has a row all the same.
+            // A schema without any object has a row all the same. What is dropped meanwhile has no definition.
             format!(
                 "SELECT n.nspname::text AS schema, coalesce(kind, '') AS kind, coalesce(\"table\", '') AS table, \
-                        coalesce(name, '') AS name, coalesce(facts, '{{}}') AS facts \
+                        coalesce(name, '') AS name, array_replace(coalesce(facts, '{{}}'), NULL, '') AS facts \
                  FROM pg_catalog.pg_namespace n LEFT JOIN ({objects}) o ON o.schema = n.oid \
                  WHERE n.nspname = ANY ($1) AND has_schema_privilege(n.oid, 'USAGE')"
             )
@@ -171,14 +172,31 @@ impl Reader {
     {
         let names: Vec<&str> = chunk.iter().map(SchemaName::as_str).collect();
         let beside = if self.beside_public { ", public" } else { "" };
-        let outside = depth(conn);
-        Manager::begin_transaction(conn)?;
-        // To compile the query takes ten times as long as to run it.
-        let rows = conn.batch_execute("SET LOCAL jit = off").and_then(|()| {
-            sql_query(query).bind::<Array<Text>, _>(names).bind::<Text, _>(beside).bind::<Text, _>(HISTORY).load(conn)
-        });
-        // The query moves the path about. A savepoint's release would keep that, its rollback does not.
-        roll_back_to(conn, outside);
-        rows
+        let mut tries = 0;
+        loop {
+            let outside = depth(conn);
+            Manager::begin_transaction(conn)?;
+            // To compile the query takes ten times as long as to run it. A view is locked while it is printed: in
+            // a deadlock, it is the reader that gives way, before the server picks one.
+            let rows = conn.batch_execute("SET LOCAL jit = off; SET LOCAL lock_timeout = 500").and_then(|()| {
+                sql_query(query)
+                    .bind::<Array<Text>, _>(&names)
+                    .bind::<Text, _>(beside)
+                    .bind::<Text, _>(HISTORY)
+                    .load(conn)
+            });
+            // The query moves the path about. A savepoint's release would keep that, its rollback does not.
+            roll_back_to(conn, outside);
+            match rows {
+                // What somebody locks, or drops between the look at it and the print of its definition.
+                Err(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _)) if tries < TRIES && !is_lost(conn) => {
+                    tries += 1;
+                }
+                rows => return rows,
+            }
+        }
     }
 }
+
+/// How often to read again, while others make and drop what is read.
+const TRIES: usize = 5;

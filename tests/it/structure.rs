@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -176,6 +176,32 @@ fn a_role_that_may_only_look_reads_all_of_it_in_a_read_only_transaction_and_leav
     assert_eq!(settings(conn), before);
     conn.batch_execute("RESET ROLE; SET default_transaction_read_only = off").unwrap();
     conn.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn what_others_make_and_drop_meanwhile_does_not_fail_the_read() {
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    let acme = name("acme");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut other = db.connect();
+            other.batch_execute("SET search_path = acme").unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let create = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; \
+                              CREATE TABLE t (id serial PRIMARY KEY, at int DEFAULT f() CHECK (at > 0)); \
+                              CREATE INDEX ON t ((at + 1)); CREATE VIEW v AS SELECT f() FROM t";
+                other.batch_execute(create).unwrap();
+                other.batch_execute("DROP TABLE t CASCADE; DROP FUNCTION f").unwrap();
+            }
+        });
+        let conn = &mut db.connect();
+        let results: Vec<_> = (0..60).map(|_| Reader::new().read(conn, std::slice::from_ref(&acme))).collect();
+        stop.store(true, Ordering::Relaxed);
+        for result in results {
+            result.unwrap();
+        }
+    });
 }
 
 #[test]
