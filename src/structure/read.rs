@@ -11,16 +11,16 @@ use diesel::{
 use super::{Kind, Object, Structure};
 use crate::{
     SchemaName,
-    pg::{ddl::HISTORY, depth, is_lost, roll_back_to},
+    pg::{ddl::HISTORY, depth, roll_back_to},
 };
 
 const OBJECTS: &str = include_str!("objects.sql");
 const RIGHTS: &str = include_str!("rights.sql");
 
 /// How many schemas one query reads: each query goes through all of `pg_class`, and sorts what it found.
-const CHUNK: usize = 500;
+const CHUNK: usize = 1000;
 
-/// Reads the structure of many schemas with a query for every five hundred of them.
+/// Reads the structure of many schemas with a query for every thousand of them.
 ///
 /// Works in a read-only transaction, for a role that may use the schemas and no more, and leaves nothing behind.
 /// A schema that does not exist, or that the role may not use, is missing in the answer.
@@ -166,37 +166,45 @@ impl Reader {
         schemas.chunks(CHUNK).map(move |chunk| (query.clone(), chunk))
     }
 
+    /// Runs the query, in parts if it must be: what somebody drops meanwhile fails it, and so does a lock table
+    /// that is full, because views are locked while they are printed.
     fn load<R>(&self, conn: &mut PgConnection, query: &str, chunk: &[SchemaName]) -> QueryResult<Vec<R>>
+    where
+        R: diesel::deserialize::QueryableByName<diesel::pg::Pg> + 'static,
+    {
+        let mut tries = 0;
+        loop {
+            match self.load_at_once(conn, query, chunk) {
+                Err(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _)) if chunk.len() > 1 => {
+                    let (one, other) = chunk.split_at(chunk.len() / 2);
+                    let mut rows = self.load(conn, query, one)?;
+                    rows.extend(self.load(conn, query, other)?);
+                    return Ok(rows);
+                }
+                Err(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _)) if tries < TRIES => tries += 1,
+                rows => return rows,
+            }
+        }
+    }
+
+    fn load_at_once<R>(&self, conn: &mut PgConnection, query: &str, chunk: &[SchemaName]) -> QueryResult<Vec<R>>
     where
         R: diesel::deserialize::QueryableByName<diesel::pg::Pg> + 'static,
     {
         let names: Vec<&str> = chunk.iter().map(SchemaName::as_str).collect();
         let beside = if self.beside_public { ", public" } else { "" };
-        let mut tries = 0;
-        loop {
-            let outside = depth(conn);
-            Manager::begin_transaction(conn)?;
-            // To compile the query takes ten times as long as to run it. A view is locked while it is printed: in
-            // a deadlock, it is the reader that gives way, before the server picks one.
-            let rows = conn.batch_execute("SET LOCAL jit = off; SET LOCAL lock_timeout = 500").and_then(|()| {
-                sql_query(query)
-                    .bind::<Array<Text>, _>(&names)
-                    .bind::<Text, _>(beside)
-                    .bind::<Text, _>(HISTORY)
-                    .load(conn)
-            });
-            // The query moves the path about. A savepoint's release would keep that, its rollback does not.
-            roll_back_to(conn, outside);
-            match rows {
-                // What somebody locks, or drops between the look at it and the print of its definition.
-                Err(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _)) if tries < TRIES && !is_lost(conn) => {
-                    tries += 1;
-                }
-                rows => return rows,
-            }
-        }
+        let outside = depth(conn);
+        Manager::begin_transaction(conn)?;
+        // To compile the query takes ten times as long as to run it. In a deadlock, it is the reader that gives
+        // way, before the server picks one.
+        let rows = conn.batch_execute("SET LOCAL jit = off; SET LOCAL lock_timeout = 500").and_then(|()| {
+            sql_query(query).bind::<Array<Text>, _>(names).bind::<Text, _>(beside).bind::<Text, _>(HISTORY).load(conn)
+        });
+        // The query moves the path about. A savepoint's release would keep that, its rollback does not.
+        roll_back_to(conn, outside);
+        rows
     }
 }
 
-/// How often to read again, while others make and drop what is read.
+/// How often to read one schema again, while others make and drop what is read.
 const TRIES: usize = 5;
