@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::{Difference, Kind, Object, Structure, own_name};
+use super::{Difference, Kind, Object, Structure, harm::can_refuse, own_name};
 use crate::quote;
 
 /// Tells in what a schema differs from a reference: what is missing first, then changed, extra, and renamed.
@@ -22,7 +22,8 @@ pub fn compare(reference: &Structure, found: &Structure) -> Vec<Difference> {
         differences.push(Difference::missing(expected, &parts));
     }
     differences.extend(pairs.changed.into_iter().map(|(expected, other)| Difference::changed(expected, other)));
-    differences.extend(pairs.extra.into_iter().map(Difference::extra));
+    differences
+        .extend(pairs.extra.into_iter().map(|extra| Difference::extra(extra, can_refuse(extra, reference, found))));
     let renamed = |(expected, other)| Difference::renamed(expected, other, is_free(expected));
     differences.extend(pairs.renamed.into_iter().map(renamed));
     differences

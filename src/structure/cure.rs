@@ -1,6 +1,6 @@
 //! The statements that would put a difference right. Names are bare, as definitions are.
 
-use super::{Kind, Object, difference::must_be_given};
+use super::{Kind, Object, harm::must_be_given};
 use crate::quote::identifier;
 
 /// Makes what is missing, and a table with its parts.

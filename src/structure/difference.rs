@@ -21,8 +21,9 @@ pub struct Difference {
     pub found: Option<String>,
     /// Whether what was written for the reference may fail or go wrong because of it.
     ///
-    /// What is missing or changed does. Of what is extra, that which can refuse or alter a row does: constraints,
-    /// unique indexes, triggers, rules, policies, and columns that must be given. Other names do not.
+    /// What is missing or changed does. Of what is extra, that which can refuse or alter a row does: constraints and
+    /// unique indexes, unless they only concern columns that stay null, triggers, rules, policies, and columns that
+    /// must be given. Other names do not.
     pub blocks: bool,
     /// Statements that would put it right, where that is safe and evident.
     ///
@@ -55,12 +56,12 @@ impl Difference {
         Self::of(Change::Missing, expected, says, Some(expected), None, cure::create(expected, parts))
     }
 
-    pub(super) fn extra(found: &Object) -> Self {
+    pub(super) fn extra(found: &Object, blocks: bool) -> Self {
         let says = match is_long(found) {
             true => format!("{} is extra", subject(found)),
             false => format!("{} is extra: {}", subject(found), found.definition()),
         };
-        Self::of(Change::Extra, found, says, None, Some(found), None)
+        Self { blocks, ..Self::of(Change::Extra, found, says, None, Some(found), None) }
     }
 
     pub(super) fn changed(expected: &Object, found: &Object) -> Self {
@@ -94,29 +95,10 @@ impl Difference {
             says,
             expected: expected.map(Object::definition),
             found: found.map(Object::definition),
-            blocks: match change {
-                Change::Missing | Change::Changed => true,
-                Change::Extra => can_refuse(object),
-                Change::Renamed => false,
-            },
+            blocks: matches!(change, Change::Missing | Change::Changed),
             cure,
         }
     }
-}
-
-/// Whether an object that nobody expects can refuse or alter a row that was written for the reference.
-fn can_refuse(extra: &Object) -> bool {
-    match extra.kind {
-        Kind::Column => must_be_given(extra),
-        Kind::Index => !extra.fact(0).is_empty(),
-        Kind::Constraint | Kind::Trigger | Kind::Rule | Kind::Policy => true,
-        _ => false,
-    }
-}
-
-/// Whether a row without a word on the column is refused.
-pub(super) fn must_be_given(column: &Object) -> bool {
-    column.fact(2) == "NOT NULL" && (3..6).all(|fact| column.fact(fact).is_empty())
 }
 
 fn subject(object: &Object) -> String {

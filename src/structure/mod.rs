@@ -11,6 +11,7 @@
 mod compare;
 mod cure;
 mod difference;
+mod harm;
 mod object;
 mod own_name;
 mod read;

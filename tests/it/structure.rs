@@ -310,6 +310,10 @@ fn one_difference_of_each_kind_is_found_and_no_other() {
             REFERENCES parent ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID",
         "ALTER TABLE child DROP CONSTRAINT child_amount_check",
         "ALTER TABLE child ADD CONSTRAINT note_check CHECK (note <> '')",
+        "ALTER TABLE child ADD COLUMN other_id int REFERENCES parent, ADD COLUMN \"a rank\" int UNIQUE CHECK (\"a rank\" > 0)",
+        "ALTER TABLE child ADD COLUMN other_id int DEFAULT 1 REFERENCES parent, ADD COLUMN rank int CHECK (rank IS NOT NULL)",
+        "ALTER TABLE child ADD COLUMN rank int CHECK (rank > amount)",
+        "ALTER TABLE parent ADD CONSTRAINT twice UNIQUE (code)",
         "ALTER TABLE child DROP CONSTRAINT child_pkey",
         "ALTER TABLE parent DROP CONSTRAINT parent_code_key",
         "DROP INDEX child_parent_id_idx",
@@ -422,6 +426,26 @@ fn one_difference_of_each_kind_is_found_and_no_other() {
 
     ALTER TABLE child ADD CONSTRAINT note_check CHECK (note <> '')
     ! check note_check of child is extra: CHECK (((note)::text <> ''::text))
+
+    ALTER TABLE child ADD COLUMN other_id int REFERENCES parent, ADD COLUMN "a rank" int UNIQUE CHECK ("a rank" > 0)
+      column child.a rank is extra: integer
+      column child.other_id is extra: integer
+      check child_a rank_check of child is extra: CHECK (("a rank" > 0))
+      unique constraint child_a rank_key of child is extra: UNIQUE ("a rank")
+      foreign key child_other_id_fkey of child is extra: FOREIGN KEY (other_id) REFERENCES parent(id)
+
+    ALTER TABLE child ADD COLUMN other_id int DEFAULT 1 REFERENCES parent, ADD COLUMN rank int CHECK (rank IS NOT NULL)
+      column child.other_id is extra: integer DEFAULT 1
+      column child.rank is extra: integer
+    ! foreign key child_other_id_fkey of child is extra: FOREIGN KEY (other_id) REFERENCES parent(id)
+    ! check child_rank_check of child is extra: CHECK ((rank IS NOT NULL))
+
+    ALTER TABLE child ADD COLUMN rank int CHECK (rank > amount)
+      column child.rank is extra: integer
+    ! check child_check of child is extra: CHECK ((rank > amount))
+
+    ALTER TABLE parent ADD CONSTRAINT twice UNIQUE (code)
+      unique constraint twice of parent is extra: UNIQUE (code)
 
     ALTER TABLE child DROP CONSTRAINT child_pkey
     ! primary key child_pkey of child is missing: PRIMARY KEY (id)
