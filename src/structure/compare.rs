@@ -132,7 +132,11 @@ fn in_order_of_making<'o>(missing: Vec<&'o Object>, reference: &[Object]) -> Vec
 }
 
 fn refers(table: &Object, other: &Object, reference: &[Object]) -> bool {
-    let targets = [format!(" REFERENCES {}(", other.name), format!(" REFERENCES {}(", quote::identifier(&other.name))];
+    let names = [other.name.clone(), quote::identifier(&other.name)];
+    if names.iter().any(|name| table.fact(3).starts_with(&format!("PARTITION OF {name} "))) {
+        return true;
+    }
+    let targets = names.map(|name| format!(" REFERENCES {name}("));
     let is_key = |part: &&Object| part.table.as_deref() == Some(&table.name) && part.fact(0) == "foreign key";
     reference.iter().filter(is_key).any(|part| targets.iter().any(|target| part.fact(1).contains(target)))
 }

@@ -18,7 +18,11 @@ pub(super) fn create(object: &Object, parts: &[&Object]) -> Option<String> {
             let not_valid = if checks_rows { " NOT VALID" } else { "" };
             format!("ALTER TABLE {table} ADD CONSTRAINT {name} {}{not_valid}", fact(1))
         }
-        Kind::Index => format!("CREATE {}INDEX {name} ON {}", spaced(fact(0)), fact(1)),
+        Kind::Index => {
+            // A partitioned index is printed as it is dumped: without the partitions'.
+            let on = fact(1).strip_prefix("ONLY ").unwrap_or(fact(1));
+            format!("CREATE {}INDEX {name} ON {on}", spaced(fact(0)))
+        }
         // Its table may not be there yet. The next comparison tells what owns it.
         Kind::Sequence => words(&["CREATE", fact(2), "SEQUENCE", &name, "AS", fact(0), fact(1)]),
         Kind::View if fact(1).is_empty() => format!("CREATE VIEW {name} AS {}", statement(fact(0))),
@@ -84,8 +88,9 @@ pub(super) fn rename(expected: &Object, found: &Object) -> Option<String> {
 }
 
 fn create_table(table: &Object, parts: &[&Object]) -> Option<String> {
-    // A foreign table's server, a partition's and an heir's parent are not evident.
-    if table.fact(0) != "table" || !table.fact(3).is_empty() {
+    let is_partition = table.fact(3).starts_with("PARTITION OF ");
+    // A foreign table's server and an heir's columns are not evident.
+    if table.fact(0) != "table" || !(is_partition || table.fact(3).is_empty()) {
         return None;
     }
     let columns: Vec<String> = parts.iter().filter(|part| part.kind == Kind::Column).map(|part| column(part)).collect();
@@ -94,7 +99,7 @@ fn create_table(table: &Object, parts: &[&Object]) -> Option<String> {
         options => format!("WITH ({options})"),
     };
     let name = identifier(&table.name);
-    let columns = format!("({})", columns.join(", "));
+    let columns = if is_partition { table.fact(3).into() } else { format!("({})", columns.join(", ")) };
     let mut statements = vec![words(&["CREATE", table.fact(1), "TABLE", &name, &columns, table.fact(2), &options])];
     let mut others: Vec<&&Object> = parts.iter().filter(|part| part.kind != Kind::Column).collect();
     // The table may refer to its own key.

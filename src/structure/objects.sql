@@ -69,13 +69,13 @@ JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE r.relkind IN ('r', 'p', 'f') AND NOT r.relispartition AND (a.attislocal OR a.attinhcount = 0)
 UNION ALL
--- PostgreSQL 18 lists NOT NULL here too, which the columns tell already.
+-- PostgreSQL 18 lists NOT NULL here too, of which the columns tell all but that it may not be validated.
 SELECT r.schema, 'constraint', r.relname::text, k.conname::text, ARRAY[
     CASE k.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint' WHEN 'c' THEN 'check'
-                   WHEN 'f' THEN 'foreign key' ELSE 'exclusion constraint' END,
+                   WHEN 'f' THEN 'foreign key' WHEN 'n' THEN 'not null' ELSE 'exclusion constraint' END,
     CASE WHEN set_config('search_path', r.path, true) IS NOT NULL THEN coalesce(pg_get_constraintdef(k.oid), '') END]
 FROM relations r JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid
-WHERE k.contype IN ('p', 'u', 'c', 'f', 'x') AND k.conparentid = 0 AND (k.conislocal OR k.coninhcount = 0)
+WHERE (k.contype IN ('p', 'u', 'c', 'f', 'x') OR k.contype = 'n' AND NOT k.convalidated) AND k.conparentid = 0 AND (k.conislocal OR k.coninhcount = 0)
 UNION ALL
 SELECT r.schema, 'index', r.relname::text, x.relname::text, ARRAY[
     CASE WHEN i.indisunique THEN 'UNIQUE' ELSE '' END,
@@ -156,7 +156,7 @@ SELECT s.oid, 'type', '', t.typname::text, ARRAY[
     WHEN 'd' THEN CASE WHEN set_config('search_path', s.path, true) IS NOT NULL THEN concat_ws(' ', 'DOMAIN',
         format_type(t.typbasetype, t.typtypmod),
         CASE WHEN t.typcollation <> 0 THEN 'COLLATE ' || t.typcollation::regcollation::text END,
-        CASE WHEN t.typnotnull THEN 'NOT NULL' END, 'DEFAULT ' || t.typdefault,
+        CASE WHEN t.typnotnull THEN 'NOT NULL' END, 'DEFAULT ' || pg_get_expr(t.typdefaultbin, 0),
         (SELECT string_agg('CONSTRAINT ' || quote_ident(k.conname) || ' ' || pg_get_constraintdef(k.oid), ' ' ORDER BY k.conname)
          FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')) END
     WHEN 'r' THEN CASE WHEN set_config('search_path', s.path, true) IS NOT NULL THEN (

@@ -9,7 +9,7 @@ use tenantry::{
     domain::{self, models::NewUserProfile},
     migrate::{MigrationSet, Migrations, Run, apply},
     pg::{self, scope},
-    provision,
+    provision, structure,
     testing::TestDatabase,
 };
 use uuid::Uuid;
@@ -363,4 +363,8 @@ fn a_migration_written_in_rust_runs_on_the_real_connection() {
         (applied, db.text("SELECT in_rust FROM acme.made"), db.versions("acme")),
         (vec!["9".into()], "1".into(), vec!["9".into()])
     );
+    let (conn, acme) = (&mut db.connect(), "acme".parse().unwrap());
+    let wanted = structure::reference(conn, &migrations, &acme, db.config().lock_timeout).unwrap();
+    let found = structure::Reader::new().read(conn, std::slice::from_ref(&acme)).unwrap();
+    assert_eq!((structure::compare(&wanted.structure, &found[&acme]), found[&acme].objects.len()), (vec![], 2));
 }

@@ -245,6 +245,9 @@ const BASE: &str = "
     CREATE VIEW v AS SELECT parent.id FROM parent, generate_series(1, 1);
     CREATE TRIGGER touched BEFORE UPDATE ON child FOR EACH ROW EXECUTE FUNCTION touch();
     CREATE POLICY own ON child FOR SELECT USING (parent_id > 1);
+    CREATE TABLE parted (id int, at date) PARTITION BY RANGE (at);
+    CREATE TABLE parted_2026 PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+    CREATE INDEX parted_at_idx ON parted (at);
 ";
 
 /// Plants something in a schema, and shows what is found: `!` for what blocks, and the cure below.
@@ -342,6 +345,10 @@ fn one_difference_of_each_kind_is_found_and_no_other() {
         "ALTER TYPE mood ADD VALUE 'mad'",
         "DROP TYPE mood",
         "CREATE DOMAIN d AS int",
+        "DROP INDEX parted_at_idx",
+        "DROP TABLE parted_2026",
+        "CREATE TABLE parted_2027 PARTITION OF parted FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
+        "DROP TABLE parted",
     ];
     let shown: Vec<String> = cases.iter().map(|sql| format!("{sql}\n{}\n", plant(&db, sql))).collect();
     insta::assert_snapshot!(shown.join("\n"), @r#"
@@ -554,6 +561,24 @@ fn one_difference_of_each_kind_is_found_and_no_other() {
 
     CREATE DOMAIN d AS int
       type d is extra: DOMAIN integer
+
+    DROP INDEX parted_at_idx
+    ! index parted_at_idx of parted is missing: ONLY parted USING btree (at)
+          CREATE INDEX "parted_at_idx" ON parted USING btree (at)
+
+    DROP TABLE parted_2026
+    ! partition parted_2026 is missing
+          CREATE TABLE "parted_2026" PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
+
+    CREATE TABLE parted_2027 PARTITION OF parted FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')
+      partition parted_2027 is extra
+
+    DROP TABLE parted
+    ! table parted is missing
+          CREATE TABLE "parted" ("at" date, "id" integer) PARTITION BY RANGE (at);
+          CREATE INDEX "parted_at_idx" ON parted USING btree (at)
+    ! partition parted_2026 is missing
+          CREATE TABLE "parted_2026" PARTITION OF parted FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
     "#);
 }
 
