@@ -28,6 +28,8 @@ pub struct Line {
     pub result: Result<Outcome, Error>,
     /// In what it is not as the migrations would have made it, whether or not that blocks.
     pub differences: Vec<Difference>,
+    /// Why it was recorded by force without being compared.
+    pub not_compared: Option<String>,
 }
 
 /// What became of one schema.
@@ -51,6 +53,12 @@ impl Line {
             Ok(Outcome::Refused(_)) => "refused",
             Err(_) => "failed",
         }
+    }
+
+    /// Whether it is recorded by force alone: what is there differs, or could not be compared.
+    pub fn is_forced(&self) -> bool {
+        let doubtful = self.not_compared.is_some() || self.blocking().next().is_some();
+        doubtful && matches!(self.result, Ok(Outcome::Recorded(_)))
     }
 
     /// The differences because of which nothing was recorded, or would not have been without force.
@@ -79,12 +87,13 @@ impl Serialize for Line {
             Ok(Outcome::AlreadyAt) => (&[][..], None),
             Err(error) => (&[][..], Some(error.chain())),
         };
-        let mut line = serializer.serialize_struct("Line", 5)?;
+        let mut line = serializer.serialize_struct("Line", 6)?;
         line.serialize_field("schema", &self.schema)?;
         line.serialize_field("outcome", &self.outcome().replace(' ', "_"))?;
         line.serialize_field("recorded", recorded)?;
         line.serialize_field("reason", &reason)?;
         line.serialize_field("differences", &self.differences)?;
+        line.serialize_field("not_compared", &self.not_compared)?;
         line.end()
     }
 }

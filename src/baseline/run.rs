@@ -63,7 +63,7 @@ impl<'m> Baseline<'m> {
         self
     }
 
-    /// Sets whether a schema is recorded although its structure differs. Defaults to not.
+    /// Sets whether a schema is recorded although its structure differs, or could not be compared. Defaults to not.
     ///
     /// What a history says to the contrary is not overridden.
     pub fn force(mut self, force: bool) -> Self {
@@ -91,18 +91,32 @@ impl<'m> Baseline<'m> {
     ///
     /// # Errors
     ///
-    /// [`Error::Reference`], or those of the queries over all schemas.
+    /// [`Error::Reference`] for the tenants', or those of the queries over all schemas.
     pub fn run(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Result<Report, Error> {
         let started = Instant::now();
         let mut lines = Vec::new();
-        let public = SchemaName::public();
-        for schemas in [if self.public { std::slice::from_ref(&public) } else { &[] }, schemas] {
-            let mut wanted = None;
-            for chunk in schemas.chunks(CHUNK) {
-                lines.extend(self.chunk(conn, chunk, &mut wanted)?);
-            }
+        if self.public {
+            lines.extend(self.public_line(conn)?);
+        }
+        let mut wanted = None;
+        for chunk in schemas.chunks(CHUNK) {
+            lines.extend(self.chunk(conn, chunk, &mut wanted)?);
         }
         Ok(Report { at: self.at.clone(), dry_run: self.dry_run, lines, elapsed: started.elapsed() })
+    }
+
+    /// The public set may need what only the real `public` has, and then the tenants can still be compared.
+    fn public_line(&self, conn: &mut PgConnection) -> Result<Vec<Line>, Error> {
+        let public = SchemaName::public();
+        match self.chunk(conn, std::slice::from_ref(&public), &mut None) {
+            Err(error @ Error::Reference { .. }) => Ok(vec![Line {
+                schema: public.to_string(),
+                result: Err(error),
+                differences: Vec::new(),
+                not_compared: None,
+            }]),
+            lines => lines,
+        }
     }
 
     fn chunk(
@@ -116,15 +130,16 @@ impl<'m> Baseline<'m> {
         let statuses = survey(conn, schemas, &self.migrations)?;
         let open = |status: &&SchemaStatus| self.verdict(status).is_none();
         let open: Vec<SchemaName> = statuses.iter().filter(open).map(|status| status.schema.clone()).collect();
-        let mut differences = match open.first() {
-            None => BTreeMap::new(),
-            Some(one) => {
-                let wanted = match wanted {
-                    Some(built) => built,
-                    None => wanted.insert(reference(conn, &self.migrations, one, self.lock_timeout)?),
-                };
-                differences(conn, &open, wanted)?
-            }
+        let (mut differences, not_compared) = match (open.first(), &wanted) {
+            (None, _) => (BTreeMap::new(), None),
+            (Some(_), Some(wanted)) => (differences(conn, &open, wanted)?, None),
+            (Some(one), None) => match reference(conn, &self.migrations, one, self.lock_timeout) {
+                Ok(built) => (differences(conn, &open, wanted.insert(built))?, None),
+                Err(Error::Reference { reason }) if self.force => {
+                    (open.iter().map(|schema| (schema.clone(), Vec::new())).collect(), Some(reason))
+                }
+                Err(error) => return Err(error),
+            },
         };
         let line = |status: &SchemaStatus| {
             let schema = &status.schema;
@@ -135,7 +150,8 @@ impl<'m> Baseline<'m> {
                 // It was dropped since its history was read.
                 (None, None) => Err(Error::MissingSchema { schema: schema.clone() }),
             };
-            Line { schema: schema.to_string(), result, differences: found.unwrap_or_default() }
+            let not_compared = found.as_ref().and(not_compared.clone());
+            Line { schema: schema.to_string(), result, differences: found.unwrap_or_default(), not_compared }
         };
         Ok(statuses.iter().map(line).collect())
     }

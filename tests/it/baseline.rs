@@ -7,11 +7,13 @@ use tenantry::{
     Error, SchemaName,
     baseline::{Baseline, Outcome, Report},
     domain,
-    migrate::Run,
+    migrate::{Migrations, Run},
     pg,
     structure::Change,
     testing::TestDatabase,
 };
+
+use crate::migrations::set;
 
 /// `public`'s own tables, as Django would have named their constraints.
 const REGISTRY: &str = "
@@ -291,4 +293,23 @@ fn a_baseline_inside_a_test_transaction_is_rolled_back_with_it() {
     let report = at("0001").run(conn, &["acme".parse().unwrap()]).unwrap();
     assert_eq!(report.count("recorded"), 2, "{}", shown(&report));
     assert_eq!(db.versions("acme"), Vec::<String>::new());
+}
+
+#[test]
+fn a_public_set_that_needs_the_real_public_leaves_the_tenants_to_be_compared() {
+    let public = set("public", &[("p1_made", "CREATE TABLE p (mood mood)")]).unwrap();
+    let migrations = Migrations::new(public, set("tenant", &[("1_made", "CREATE TABLE t (id int)")]).unwrap()).unwrap();
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    db.execute("public", "CREATE TYPE mood AS ENUM ('glad'); CREATE TABLE p (mood mood); CREATE TABLE t (id int)");
+    db.execute("acme", "CREATE TABLE t (id int)");
+    let baseline = Baseline::new(&migrations, "1").unwrap().public(true);
+    let report = run(&db, &baseline, &["acme"]);
+    insta::assert_snapshot!(shown(&report), @r#"
+    public: failed: the structure that the migrations make cannot be built to compare with: migration p1 does not run in a scratch schema: type "mood" does not exist
+    acme: recorded 1
+    "#);
+    assert_eq!(db.versions("public"), Vec::<String>::new());
+    let forced = run(&db, &baseline.force(true), &["acme"]);
+    assert!(forced.lines[0].is_forced() && !forced.lines[1].is_forced(), "{forced:?}");
+    assert_eq!(db.versions("public"), ["1", "p1"]);
 }

@@ -359,7 +359,7 @@ fn a_legacy_database_is_taken_over_by_baseline_and_then_migrated() {
     // Nobody is there to answer.
     let asked = run(TENANTRY, &["baseline", "--at", "0001", "--force"], &db);
     assert_eq!((asked.code, asked.out.as_str(), db.versions("globex").len()), (1, "", 0));
-    assert!(asked.err.contains("record 1 schema although what is there differs? [y/N]"), "{}", asked.err);
+    assert!(asked.err.contains("record 1 schema although what is there does not agree? [y/N]"), "{}", asked.err);
     assert!(asked.err.contains("error: nothing was recorded: answer yes, or add --yes"), "{}", asked.err);
     let most = run(TENANTRY, &["baseline", "--at", "0001"], &db);
     assert_eq!(most.code, 2);

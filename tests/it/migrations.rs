@@ -238,7 +238,7 @@ fn folder(migrations: &[(&str, &str)]) -> (FileBasedMigrations, std::path::PathB
     (FileBasedMigrations::from_path(path.join("migrations")).unwrap(), path)
 }
 
-fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
+pub fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
     let (source, path) = folder(migrations);
     let set = MigrationSet::new(name, source);
     fs::remove_dir_all(path).unwrap();

@@ -55,12 +55,13 @@ impl Args {
         let schemas = if all { listing.schemas() } else { select::named(&self.tenant, &listing)? };
         if self.force && !self.dry_run && !self.yes {
             let would = baseline.clone().dry_run(true).run(conn, &schemas)?;
-            let against =
-                would.lines.iter().filter(|line| line.outcome() == "recorded" && line.blocking().next().is_some());
-            let against = against.count();
+            let against = would.lines.iter().filter(|line| line.is_forced()).count();
             if against > 0 {
                 output::note(&text::report(&would));
-                if !output::confirm(&format!("record {} although what is there differs?", text::schemas(against))) {
+                if !output::confirm(&format!(
+                    "record {} although what is there does not agree?",
+                    text::schemas(against)
+                )) {
                     bail!("nothing was recorded: answer yes, or add --yes");
                 }
             }
@@ -71,6 +72,7 @@ impl Args {
                 schema: name.clone(),
                 result: Err(Error::SchemaName { name, source }),
                 differences: Vec::new(),
+                not_compared: None,
             }));
         }
         if self.json {

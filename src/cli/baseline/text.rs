@@ -56,6 +56,9 @@ fn says(line: &Line, record: &str) -> String {
         Ok(Outcome::Refused(reason)) => format!("refused: {reason}\n"),
         Err(error) => format!("failed: {}\n", Error::chain(error)),
     };
+    if let Some(reason) = &line.not_compared {
+        out += &format!("    not compared: {reason}\n");
+    }
     let (blocking, harmless): (Vec<_>, Vec<_>) = line.differences.iter().partition(|difference| difference.blocks);
     for difference in blocking {
         out += &format!("    {}\n", difference.says);
