@@ -8,7 +8,7 @@ WITH schemas AS MATERIALIZED (
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
 ), owned AS (
-    SELECT s.oid AS schema, s.nspname, 'schema' AS name, s.nspowner AS owner,
+    SELECT s.oid AS schema, s.nspname, 'the schema' AS name, s.nspowner AS owner,
            coalesce(s.nspacl, acldefault('n', s.nspowner)) AS acl
     FROM schemas s
     UNION ALL
