@@ -173,6 +173,12 @@ pub enum Error {
         /// What was in the way.
         reason: String,
     },
+    /// What the migrations make could not be built in a scratch schema, to compare with.
+    #[error("the structure that the migrations make cannot be built to compare with: {reason}")]
+    Reference {
+        /// What was in the way.
+        reason: String,
+    },
     /// A repair did not have the effect it should have had, and was rolled back.
     #[error("the repair of schema `{schema}` was undone: {reason}")]
     Repair {

@@ -11,11 +11,14 @@
 //! | make a tenant's schema | [`provision`] |
 //! | migrate `public` and all tenants | [`Fleet`], with [`migrate`] |
 //! | look up what earlier runs did | [`runs`] |
+//! | tell how schemas are built, and apart | [`structure`] |
+//! | take over a database that other tools made | [`baseline`] |
 //! | find rows that the incident left out of place, and place them | [`doctor`], [`repair`] |
 //! | give a monolith the commands | [`cli`] |
 //!
 //! [`domain`] is the application of the incident, built on the rest.
 
+pub mod baseline;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
@@ -32,6 +35,7 @@ mod quote;
 pub mod repair;
 pub mod runs;
 mod schema_name;
+pub mod structure;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -13,6 +13,7 @@
 //! Results go to stdout, progress and errors to stderr. Exit codes: 0 done and healthy, 1 could not run,
 //! 2 ran and something needs attention.
 
+mod baseline;
 mod confirm;
 mod events;
 mod interrupt;
@@ -60,6 +61,7 @@ enum Verb {
     Redo(redo::Args),
     Runs(runs::Args),
     Repair(repair::Args),
+    Baseline(baseline::Args),
 }
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
@@ -101,6 +103,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             Verb::Redo(args) => args.run(fleet, &config),
             Verb::Runs(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, all, &config),
+            Verb::Baseline(args) => args.run(fleet, &config),
         })
     })
 }

@@ -6,7 +6,7 @@ use diesel::{
 use super::{Fill, Finding, Problem, Rules};
 use crate::{
     SchemaName,
-    pg::structure::{self, Reference, Structure},
+    pg::tables::{self, Reference, Tables},
     quote,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub struct Examined {
     /// What is wrong.
     pub findings: Vec<Finding>,
-    pub(crate) tenant: Structure,
+    pub(crate) tenant: Tables,
     pub(crate) references: Vec<Reference>,
 }
 
@@ -32,7 +32,7 @@ impl Examined {
 ///
 /// Those of its queries.
 pub fn examine(conn: &mut PgConnection, schema: &SchemaName, rules: &Rules) -> QueryResult<Examined> {
-    let public = structure::read(conn, &SchemaName::public())?;
+    let public = tables::read(conn, &SchemaName::public())?;
     examine_beside(conn, schema, rules, &public)
 }
 
@@ -41,9 +41,9 @@ pub(crate) fn examine_beside(
     conn: &mut PgConnection,
     schema: &SchemaName,
     rules: &Rules,
-    public: &Structure,
+    public: &Tables,
 ) -> QueryResult<Examined> {
-    let tenant = structure::read(conn, schema)?;
+    let tenant = tables::read(conn, schema)?;
     let references = references(&tenant, public);
     let mut examined = Examined { findings: Vec::new(), tenant, references };
     let fills: Vec<&Fill> = examined.fills(rules).collect();
@@ -60,7 +60,7 @@ pub(crate) fn examine_beside(
 ///
 /// One that reaches into `public`, because the tenant's table did not exist when it was made, counts as the
 /// one within the tenant that it should have been.
-fn references(tenant: &Structure, public: &Structure) -> Vec<Reference> {
+fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
     let fits = |reference: &&Reference| {
         tenant.has(&reference.child, &reference.child_columns)
             && tenant.has(&reference.parent, &reference.parent_columns)
@@ -96,7 +96,7 @@ fn orphans(
     conn: &mut PgConnection,
     schema: &SchemaName,
     reference: &Reference,
-    public: &Structure,
+    public: &Tables,
 ) -> QueryResult<Vec<Finding>> {
     #[derive(diesel::QueryableByName)]
     struct Orphan {

@@ -155,7 +155,12 @@ impl MigrationSet {
     /// [`Error::Migrations`] when the set has no such version.
     pub fn up_to(&self, version: &str) -> Result<Self, Error> {
         let Some(last) = self.versions().position(|known| known == version) else {
-            return Err(Error::Migrations { set: self.name.clone(), reason: format!("there is no version {version}") });
+            let known: Vec<&str> = self.versions().collect();
+            let reason = match known.is_empty() {
+                true => format!("there is no version {version}, nor any other"),
+                false => format!("there is no version {version}, only {}", known.join(", ")),
+            };
+            return Err(Error::Migrations { set: self.name.clone(), reason });
         };
         let mut shorter = self.clone();
         shorter.migrations.truncate(last + 1);
@@ -226,6 +231,19 @@ impl Migrations {
         Ok(Self { public: self.public.clone(), tenant: self.tenant.up_to(version)? })
     }
 
+    /// The same migrations, for a scratch schema that stands for this one and is built in one transaction.
+    ///
+    /// What `public` gets from both sets is one set here.
+    pub(crate) fn rehearsal(&self, schema: &SchemaName) -> Self {
+        let sets: Vec<&MigrationSet> = self.sets(schema).collect();
+        let tenant = MigrationSet {
+            name: self.tenant.name.clone(),
+            migrations: self.expected(schema).cloned().collect(),
+            source: Arc::new(Sources(sets.iter().map(|set| set.source.clone()).collect())),
+        };
+        Self { public: MigrationSet { migrations: Vec::new(), ..self.public.clone() }, tenant }
+    }
+
     /// What this schema should have, in the order in which it is applied.
     pub fn expected(&self, schema: &SchemaName) -> impl Iterator<Item = &Migration> {
         self.sets(schema).flat_map(|set| &set.migrations)
@@ -269,6 +287,16 @@ impl Migrations {
             Some(set) => set.run_in_rust(step, conn),
             None => Err("no set has it".into()),
         }
+    }
+}
+
+/// Several sources as one.
+struct Sources(Vec<Arc<dyn MigrationSource<Pg> + Send + Sync>>);
+
+impl MigrationSource<Pg> for Sources {
+    fn migrations(&self) -> diesel::migration::Result<Vec<Box<dyn DieselMigration<Pg>>>> {
+        let sets: Result<Vec<_>, _> = self.0.iter().map(|source| source.migrations()).collect();
+        Ok(sets?.into_iter().flatten().collect())
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod lock;
 pub mod pool;
 pub mod scope;
 pub(crate) mod statements;
-pub(crate) mod structure;
+pub(crate) mod tables;
 pub(crate) mod transient;
 
 use std::{

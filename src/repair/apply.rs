@@ -10,7 +10,7 @@ use diesel::{
 };
 
 use super::propose::{Proposal, Proposer, is_at, shared_columns};
-use crate::{doctor::Fill, pg::structure::Column, quote};
+use crate::{doctor::Fill, pg::tables::Column, quote};
 
 impl Proposer<'_> {
     /// Writes what the proposal says. The caller checks what came of it.

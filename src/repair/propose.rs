@@ -13,7 +13,7 @@ use crate::{
     SchemaName,
     directory::TenantEntry,
     doctor::{Examined, Finding, Problem, Rules, same_key},
-    pg::structure::{Key, Reference, Structure},
+    pg::tables::{Key, Reference, Tables},
     quote,
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Proposal {
 pub(super) struct Proposer<'a> {
     pub(super) tenant: &'a TenantEntry,
     pub(super) rules: &'a Rules,
-    pub(super) public: &'a Structure,
+    pub(super) public: &'a Tables,
     pub(super) examined: &'a Examined,
     pub(super) contested: &'a Contested,
     /// The tenants of which nobody knows what they refer to.
@@ -261,7 +261,7 @@ impl Proposer<'_> {
     /// Whether the key is a number from a sequence to which nothing refers, so that any other will do.
     fn is_mere_number(&self, table: &str, key: &Key) -> bool {
         let [column] = key.columns.as_slice() else { return false };
-        let numbered = |structure: &Structure| {
+        let numbered = |structure: &Tables| {
             structure.tables[table].columns.iter().any(|known| known.name == *column && known.numbered)
         };
         let refers = |r: &Reference| r.parent == table && r.parent_columns.contains(column);
@@ -364,7 +364,7 @@ struct Collision {
 }
 
 /// The columns that can be copied: those that both have, but for what is computed.
-pub(super) fn shared_columns<'t>(public: &Structure, tenant: &'t Structure, table: &str) -> Vec<&'t str> {
+pub(super) fn shared_columns<'t>(public: &Tables, tenant: &'t Tables, table: &str) -> Vec<&'t str> {
     let Some(known) = tenant.tables.get(table) else { return Vec::new() };
     let columns = known.columns.iter().filter(|column| !column.generated);
     columns.map(|column| column.name.as_str()).filter(|name| public.has(table, &[name.to_string()])).collect()

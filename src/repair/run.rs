@@ -12,7 +12,7 @@ use crate::{
     doctor::{self, Examined, Problem, Rules},
     pg::{
         lock, scope,
-        structure::{self, Structure},
+        tables::{self, Tables},
     },
 };
 
@@ -59,7 +59,7 @@ impl<'a> Repair<'a> {
     ///
     /// When `public` cannot be read. One tenant's failure is a line of the report.
     pub fn run(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
-        let public = structure::read(conn, &SchemaName::public())?;
+        let public = tables::read(conn, &SchemaName::public())?;
         let mut examined = Vec::new();
         let mut report = Report { dry_run: self.dry_run, examined: listing.tenants.len(), tenants: Vec::new() };
         for tenant in &listing.tenants {
@@ -90,7 +90,7 @@ impl<'a> Repair<'a> {
         Ok(report)
     }
 
-    fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, public: &Structure) -> Result<Examined, Error> {
+    fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, public: &Tables) -> Result<Examined, Error> {
         scope::transaction(conn, &tenant.schema, |scoped| {
             Ok(doctor::examine_beside(scoped, &tenant.schema, self.rules, public)?)
         })
@@ -99,7 +99,7 @@ impl<'a> Repair<'a> {
     fn proposer<'p>(
         &'p self,
         tenant: &'p TenantEntry,
-        public: &'p Structure,
+        public: &'p Tables,
         examined: &'p Examined,
         claims: &'p Claims,
         lock: bool,
@@ -112,7 +112,7 @@ impl<'a> Repair<'a> {
         &self,
         conn: &mut PgConnection,
         tenant: &TenantEntry,
-        public: &Structure,
+        public: &Tables,
         claims: &Claims,
     ) -> Result<Proposal, Error> {
         let schema = &tenant.schema;

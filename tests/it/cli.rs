@@ -7,7 +7,10 @@ use std::{
 
 use tenantry::testing::TestDatabase;
 
-use crate::support::{migrated, tenant};
+use crate::{
+    baseline::legacy,
+    support::{migrated, tenant},
+};
 
 pub const TENANTRY: &str = env!("CARGO_BIN_EXE_tenantry");
 pub const MIGRATE_ALL: &str = env!("CARGO_BIN_EXE_migrate-all-tenants");
@@ -302,4 +305,92 @@ fn settings_are_read_from_a_dotenv_file() {
         broken.code == 1 && broken.err.contains(".env cannot be read") && !broken.err.contains("s3cret"),
         "{broken:?}"
     );
+}
+
+#[test]
+fn a_legacy_database_is_taken_over_by_baseline_and_then_migrated() {
+    let db = legacy(["acme", "globex", "hooli"]);
+    db.execute("hooli", "ALTER TABLE business_business ALTER COLUMN created_at DROP NOT NULL, ADD COLUMN note text");
+    let unknown = run(TENANTRY, &["baseline", "--at", "0003"], &db);
+    assert_eq!(unknown.code, 1);
+    insta::assert_snapshot!(unknown.err, @"error: the tenant migrations cannot be used: there is no version 0003, only 0001, 0002");
+    let dry = run(TENANTRY, &["baseline", "--at", "0001", "--dry-run"], &db);
+    assert_eq!(dry.code, 2);
+    insta::assert_snapshot!(dry.out, @r#"
+    public: would record p0001, 0001
+        sequence django_migrations_id_seq is extra: integer OWNED BY django_migrations.id (no matter)
+        table django_migrations is extra (no matter)
+        table django_session is extra (no matter)
+        column users_userprofile.updated_at is extra: timestamp with time zone (no matter)
+        index business_business_business_num_a1b2c3d4_like of business_business is extra: business_business USING btree (business_num varchar_pattern_ops) (no matter)
+        index custom_auth_user_email_5f1cf0d5_like of custom_auth_user is extra: custom_auth_user USING btree (email varchar_pattern_ops) (no matter)
+        view active_users is extra (no matter)
+        unique constraint business_business_business_num_key of business_business is called business_business_business_num_a1b2c3d4_uniq (no matter)
+        foreign key business_business_details_business_id_fk of business_business_details is called business_business_de_business_id_0f3e2d1c_fk_business_ (no matter)
+        foreign key custom_auth_tenant_owner_id_fk of custom_auth_tenant is called custom_auth_tenant_owner_id_2c9bbb37_fk_custom_auth_user_id (no matter)
+        check custom_auth_tenant_setup_status_check of custom_auth_tenant is called custom_auth_tenant_setup_status_7f0c_check (no matter)
+        unique constraint users_userprofile_user_id_key of users_userprofile is called users_userprofile_user_id_87251ef1_uniq (no matter)
+        index users_userprofile_business_id_idx of users_userprofile is called users_userprofile_business_id_3d7a9c55 (no matter)
+    acme, globex: would record 0001
+        column users_userprofile.updated_at is extra: timestamp with time zone (no matter)
+        index business_business_business_num_a1b2c3d4_like of business_business is extra: business_business USING btree (business_num varchar_pattern_ops) (no matter)
+        unique constraint business_business_business_num_key of business_business is called business_business_business_num_a1b2c3d4_uniq (no matter)
+        foreign key business_business_details_business_id_fk of business_business_details is called business_business_de_business_id_0f3e2d1c_fk_business_ (no matter)
+        unique constraint users_userprofile_user_id_key of users_userprofile is called users_userprofile_user_id_87251ef1_uniq (no matter)
+        index users_userprofile_business_id_idx of users_userprofile is called users_userprofile_business_id_3d7a9c55 (no matter)
+    hooli: refused: its structure is not that of 0001
+        column business_business.created_at lacks NOT NULL
+            ALTER TABLE "business_business" ALTER COLUMN "created_at" SET NOT NULL
+        column business_business.note is extra: text (no matter)
+        column users_userprofile.updated_at is extra: timestamp with time zone (no matter)
+        index business_business_business_num_a1b2c3d4_like of business_business is extra: business_business USING btree (business_num varchar_pattern_ops) (no matter)
+        unique constraint business_business_business_num_key of business_business is called business_business_business_num_a1b2c3d4_uniq (no matter)
+        foreign key business_business_details_business_id_fk of business_business_details is called business_business_de_business_id_0f3e2d1c_fk_business_ (no matter)
+        unique constraint users_userprofile_user_id_key of users_userprofile is called users_userprofile_user_id_87251ef1_uniq (no matter)
+        index users_userprofile_business_id_idx of users_userprofile is called users_userprofile_business_id_3d7a9c55 (no matter)
+    the statements have bare names: run them with the schema alone on the search_path
+    4 schemas at 0001: would record 3, 0 already there, 1 refused, 0 failed
+    "#);
+    assert_eq!(db.versions("acme"), Vec::<String>::new());
+    let public = run(TENANTRY, &["baseline", "--at", "0001", "--public"], &db);
+    assert_eq!((public.code, db.versions("public").len(), db.versions("acme").len()), (0, 2, 0), "{public:?}");
+    let one = run(TENANTRY, &["baseline", "--at", "0001", "--tenant", "acme", "--json"], &db);
+    let report: serde_json::Value = serde_json::from_str(&one.out).unwrap();
+    assert_eq!((one.code, db.versions("acme").len(), db.versions("globex").len()), (0, 1, 0));
+    assert_eq!(report["schemas"][0]["outcome"], "recorded");
+    assert_eq!(report["schemas"][0]["differences"][0]["blocks"], false);
+    // Nobody is there to answer.
+    let asked = run(TENANTRY, &["baseline", "--at", "0001", "--force"], &db);
+    assert_eq!((asked.code, asked.out.as_str(), db.versions("globex").len()), (1, "", 0));
+    assert!(asked.err.contains("record 1 schema although what is there does not agree?"), "{}", asked.err);
+    assert!(asked.err.contains("error: this takes a yes, and there is nobody to ask: pass --yes"), "{}", asked.err);
+    let most = run(TENANTRY, &["baseline", "--at", "0001"], &db);
+    assert_eq!(most.code, 2);
+    insta::assert_snapshot!(most.out, @r#"
+    public, acme: already there
+    globex: recorded 0001
+        column users_userprofile.updated_at is extra: timestamp with time zone (no matter)
+        index business_business_business_num_a1b2c3d4_like of business_business is extra: business_business USING btree (business_num varchar_pattern_ops) (no matter)
+        unique constraint business_business_business_num_key of business_business is called business_business_business_num_a1b2c3d4_uniq (no matter)
+        foreign key business_business_details_business_id_fk of business_business_details is called business_business_de_business_id_0f3e2d1c_fk_business_ (no matter)
+        unique constraint users_userprofile_user_id_key of users_userprofile is called users_userprofile_user_id_87251ef1_uniq (no matter)
+        index users_userprofile_business_id_idx of users_userprofile is called users_userprofile_business_id_3d7a9c55 (no matter)
+    hooli: refused: its structure is not that of 0001
+        column business_business.created_at lacks NOT NULL
+            ALTER TABLE "business_business" ALTER COLUMN "created_at" SET NOT NULL
+        column business_business.note is extra: text (no matter)
+        column users_userprofile.updated_at is extra: timestamp with time zone (no matter)
+        index business_business_business_num_a1b2c3d4_like of business_business is extra: business_business USING btree (business_num varchar_pattern_ops) (no matter)
+        unique constraint business_business_business_num_key of business_business is called business_business_business_num_a1b2c3d4_uniq (no matter)
+        foreign key business_business_details_business_id_fk of business_business_details is called business_business_de_business_id_0f3e2d1c_fk_business_ (no matter)
+        unique constraint users_userprofile_user_id_key of users_userprofile is called users_userprofile_user_id_87251ef1_uniq (no matter)
+        index users_userprofile_business_id_idx of users_userprofile is called users_userprofile_business_id_3d7a9c55 (no matter)
+    the statements have bare names: run them with the schema alone on the search_path
+    4 schemas at 0001: recorded 1, 2 already there, 1 refused, 0 failed
+    "#);
+    db.execute("hooli", "ALTER TABLE business_business ALTER COLUMN created_at SET NOT NULL");
+    let last = run(TENANTRY, &["baseline", "--at", "0001", "--force"], &db);
+    assert_eq!((last.code, db.versions("hooli").len()), (0, 1), "nothing differs, so nobody is asked: {last:?}");
+    assert_eq!(run(MIGRATE_ALL, &[], &db).code, 0);
+    assert_eq!(run(TENANTRY, &["status"], &db).code, 0);
 }

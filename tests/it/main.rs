@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod baseline;
 mod cli;
 mod cli_runs;
 mod crash;
@@ -20,4 +21,5 @@ mod run;
 mod runs;
 mod scope;
 mod server;
+mod structure;
 mod support;

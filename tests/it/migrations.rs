@@ -9,15 +9,31 @@ use tenantry::{
     domain::{self, models::NewUserProfile},
     migrate::{MigrationSet, Migrations, Run, apply},
     pg::{self, scope},
-    provision,
+    provision, structure,
     testing::TestDatabase,
 };
 use uuid::Uuid;
 
-use crate::support::{self, migrated, structure, tenant};
+use crate::support::{self, migrated, tenant};
 
 const PUBLIC: EmbeddedMigrations = embed_migrations!("migrations/public");
 const TENANT: EmbeddedMigrations = embed_migrations!("migrations/tenant");
+
+/// Every column, constraint, index and comment of a schema, without the schema's name.
+fn structure(db: &TestDatabase, schema: &str) -> Vec<String> {
+    let mut lines = db.texts(&format!(
+        "SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, \
+                pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)) \
+         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
+         WHERE c.relnamespace = '{schema}'::regnamespace AND c.relkind = 'r' AND c.relname !~ '^__' \
+         UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = '{schema}'::regnamespace AND conname !~ '^__' \
+         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = '{schema}' AND tablename !~ '^__'"
+    ));
+    lines.iter_mut().for_each(|line| *line = line.replace(&format!("{schema}."), "").replace("public.", ""));
+    lines.sort();
+    lines
+}
 
 #[test]
 fn every_migration_survives_up_down_up() {
@@ -210,7 +226,7 @@ fn the_column_is_added_in_the_transaction_that_wrote_the_rows() {
     scope::transaction(conn, &acme, |tenant| profile.insert(tenant)).unwrap();
 }
 
-fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
+pub fn set(name: &str, migrations: &[(&str, &str)]) -> Result<MigrationSet, Error> {
     let scripts: Vec<(&str, &str, &str)> = migrations.iter().map(|(name, up)| (*name, *up, "SELECT 1")).collect();
     support::set(name, &scripts)
 }
@@ -333,4 +349,8 @@ fn a_migration_written_in_rust_runs_on_the_real_connection() {
         (applied, db.text("SELECT in_rust FROM acme.made"), db.versions("acme")),
         (vec!["9".into()], "1".into(), vec!["9".into()])
     );
+    let (conn, acme) = (&mut db.connect(), "acme".parse().unwrap());
+    let wanted = structure::reference(conn, &migrations, &acme, db.config().lock_timeout).unwrap();
+    let found = structure::Reader::new().read(conn, std::slice::from_ref(&acme)).unwrap();
+    assert_eq!((structure::compare(&wanted.structure, &found[&acme]), found[&acme].objects.len()), (vec![], 2));
 }

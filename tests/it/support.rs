@@ -85,32 +85,3 @@ pub fn migrations(scripts: &[(&str, &str, &str)]) -> Migrations {
 pub fn outcomes(report: &Report) -> Vec<String> {
     report.lines.iter().map(|line| format!("{} {}", line.schema, line.outcome())).collect()
 }
-
-/// Every column, constraint, index and comment of a schema, without the schema's name.
-pub fn structure(db: &TestDatabase, schema: &str) -> Vec<String> {
-    structures(db, &[schema.to_owned()]).remove(0)
-}
-
-/// The same of several schemas, in one query.
-pub fn structures(db: &TestDatabase, schemas: &[String]) -> Vec<Vec<String>> {
-    let lines = db.texts(&format!(
-        "SELECT nspname || ':' || line FROM (\
-         SELECT c.relnamespace, concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
-                a.attidentity, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)) \
-         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum \
-         WHERE c.relkind = 'r' AND c.relname !~ '^__' \
-         UNION ALL SELECT connamespace, conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conname !~ '^__' \
-         UNION ALL SELECT relnamespace, pg_get_indexdef(oid) FROM pg_class WHERE relkind = 'i' AND relname !~ '^__') l (oid, line) \
-         JOIN pg_namespace n USING (oid) WHERE nspname IN ('{}')",
-        schemas.join("', '")
-    ));
-    let of = |schema: &String| {
-        let own = lines.iter().filter_map(|line| line.strip_prefix(&format!("{schema}:")));
-        let mut own: Vec<String> =
-            own.map(|line| line.replace(&format!("{schema}."), "").replace("public.", "")).collect();
-        own.sort();
-        own
-    };
-    schemas.iter().map(of).collect()
-}

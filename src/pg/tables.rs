@@ -1,4 +1,4 @@
-//! The look of a schema's tables: columns, keys and references, from the catalog.
+//! The tables of one schema, for moving rows: columns, keys and references, from the catalog.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::SchemaName;
 
 /// The tables of one schema.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Structure {
+pub(crate) struct Tables {
     pub(crate) tables: BTreeMap<String, Table>,
     /// The foreign keys, of which the referenced table is known by its bare name.
     pub(crate) references: Vec<Reference>,
@@ -75,7 +75,7 @@ impl Reference {
     }
 }
 
-impl Structure {
+impl Tables {
     /// Whether the table is there with all of these columns.
     pub(crate) fn has(&self, table: &str, columns: &[String]) -> bool {
         let has = |table: &Table| columns.iter().all(|name| table.columns.iter().any(|column| column.name == *name));
@@ -84,7 +84,7 @@ impl Structure {
 }
 
 /// Reads the structure of one schema, in three queries.
-pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Structure> {
+pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Tables> {
     let columns: Vec<Column> = sql_query(
         "SELECT c.relname::text AS table, a.attname::text AS name, a.attgenerated <> '' AS generated, \
                 a.attidentity <> '' AS identity, \
@@ -137,5 +137,5 @@ pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<
     for key in keys {
         tables.entry(key.table.clone()).or_default().keys.push(key);
     }
-    Ok(Structure { tables, references })
+    Ok(Tables { tables, references })
 }
