@@ -16,6 +16,7 @@
 mod confirm;
 mod events;
 mod interrupt;
+mod lint;
 mod migrate;
 mod output;
 mod plan;
@@ -60,6 +61,7 @@ enum Verb {
     Redo(redo::Args),
     Runs(runs::Args),
     Repair(repair::Args),
+    Lint(lint::Args),
 }
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
@@ -92,6 +94,10 @@ impl From<bool> for Health {
 /// The program `tenantry`: every verb.
 pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|Tenantry { tenants, verb }| {
+        // Works without a database, and on migrations that no fleet could be made of.
+        if let Verb::Lint(args) = &verb {
+            return args.run();
+        }
         let config = Config::from_env()?;
         tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
@@ -101,6 +107,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             Verb::Redo(args) => args.run(fleet, &config),
             Verb::Runs(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, all, &config),
+            Verb::Lint(args) => args.run(),
         })
     })
 }
