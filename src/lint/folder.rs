@@ -18,7 +18,7 @@ pub(super) static SYNTAX: Rule = Rule::error(
     "correct it; if PostgreSQL takes it as it is, allow it",
 );
 static NOT_TEXT: Rule =
-    Rule::error("not-text", "a file is not UTF-8, or has a NUL in it", "save it as UTF-8: Diesel reads nothing else");
+    Rule::error("not-text", "a file is not plain UTF-8", "save it as UTF-8, without a byte order mark");
 pub(super) static NO_UP: Rule =
     Rule::error("no-up", "a migration has no up.sql, or one without a statement", "write it, or delete the folder");
 pub(super) static IRREVERSIBLE: Rule = Rule::error(
@@ -135,6 +135,9 @@ fn text(path: &Path) -> io::Result<Option<Result<String, Notice>>> {
     };
     Ok(Some(match String::from_utf8(bytes) {
         Ok(text) if text.contains('\0') => Err(Notice::whole(&NOT_TEXT, "the file has a NUL in it")),
+        Ok(text) if text.starts_with('\u{feff}') => {
+            Err(Notice::whole(&NOT_TEXT, "the file begins with a byte order mark, which PostgreSQL takes for a word"))
+        }
         Ok(text) => Ok(text),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();

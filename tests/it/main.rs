@@ -8,6 +8,7 @@ mod crash;
 mod fleet;
 mod incident;
 mod layers;
+mod lint;
 mod load;
 mod migrations;
 mod onboarding;
