@@ -3,9 +3,13 @@
 //! squawk finds it; which of its rules count, and what they mean for tenants, is said here.
 
 use squawk_linter::{Linter, Rule as Squawk};
-use squawk_syntax::{SyntaxKind as Kind, SyntaxNode, ast::normalize_name_node};
+use squawk_syntax::{SyntaxKind as Kind, SyntaxNode};
 
-use super::{Rule, report::Notice, script::Script};
+use super::{
+    Rule,
+    report::Notice,
+    script::{Script, names},
+};
 
 pub(super) const RULES: &[&Rule] = &[
     &INDEX,
@@ -172,8 +176,7 @@ fn on_something_new(statements: &[SyntaxNode], at: usize) -> bool {
         return false;
     };
     let wanted = match statements[place].kind() {
-        Kind::ALTER_TABLE => Kind::TABLE_RELATION_NAME,
-        Kind::CREATE_INDEX => Kind::TABLE_RELATION_NAME,
+        Kind::ALTER_TABLE | Kind::CREATE_INDEX => Kind::TABLE_RELATION_NAME,
         Kind::DROP_TABLE => Kind::TABLE_NAME_REF,
         Kind::DROP_INDEX => Kind::INDEX_REF,
         _ => return false,
@@ -188,16 +191,6 @@ fn on_something_new(statements: &[SyntaxNode], at: usize) -> bool {
         })
         .collect();
     !targets.is_empty() && targets.iter().all(|target| made.contains(target))
-}
-
-/// The last names of the direct children of this kind.
-fn names(statement: &SyntaxNode, kind: Kind) -> Vec<String> {
-    let named = statement.descendants().filter(|node| node.kind() == kind);
-    let last = named.filter_map(|node| {
-        let segments = node.descendants().filter(|x| matches!(x.kind(), Kind::PATH_SEGMENT | Kind::PATH_SEGMENT_REF));
-        segments.last()
-    });
-    last.map(|name| normalize_name_node(&name)).collect()
 }
 
 #[cfg(test)]

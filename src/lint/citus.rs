@@ -5,8 +5,7 @@ use squawk_syntax::{SyntaxKind as Kind, SyntaxNode};
 use super::{
     Rule,
     report::Notice,
-    script::{Place, Script},
-    tenancy::called,
+    script::{Place, Script, called},
 };
 
 pub(super) const RULES: &[&Rule] = &[&TRIGGER, &ONE_ACTION, &VOLATILE, &LOCAL_TABLE, &SERIAL, &UNNAMED, &SETVAL];

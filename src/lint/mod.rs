@@ -16,13 +16,18 @@ mod allow;
 mod blocking;
 mod citus;
 mod folder;
+mod names;
+mod objects;
 mod report;
 mod rule;
 mod script;
-mod tenancy;
+mod session;
 mod transaction;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 pub use report::{Finding, Report, Set};
 pub use rule::{Rule, Severity, rules};
@@ -95,7 +100,9 @@ impl Lint {
             }
         }
         let migrations = sets.iter().map(|(_, migrations)| migrations.len()).sum();
-        let found = sets.into_iter().flat_map(|(set, all)| all.into_iter().flat_map(move |one| check(set, one)));
+        let public_tables = names::public_tables(&sets);
+        let all = sets.into_iter().flat_map(|(set, all)| all.into_iter().map(move |migration| (set, migration)));
+        let found = all.flat_map(|(set, migration)| check(set, migration, &public_tables));
         Ok(Report::new(migrations, found.filter(|finding| self.wants(finding.rule)).collect()))
     }
 
@@ -119,7 +126,7 @@ pub fn folder(set: Set, path: impl AsRef<Path>) -> Result<Report, Error> {
 /// What all rules find in one migration, without what its comments allow.
 ///
 /// The rules for Citus are asked too, so that a comment that allows one is never called unused.
-fn check(set: Set, mut migration: Migration) -> Vec<Finding> {
+fn check(set: Set, mut migration: Migration, public_tables: &BTreeSet<String>) -> Vec<Finding> {
     let wrong = std::mem::take(&mut migration.wrong);
     let files: Vec<&File> = [&migration.up, &migration.down].into_iter().flatten().collect();
     let read: Vec<(&File, Script<'_>, Allows)> = files
@@ -159,7 +166,11 @@ fn check(set: Set, mut migration: Migration) -> Vec<Finding> {
             found.push(Notice::at(&folder::SYNTAX, at, format!("the script does not parse: {message}")));
         } else {
             transaction::check(script, migration.in_transaction, &mut found);
-            tenancy::check(script, set, &mut found);
+            session::check(script, &mut found);
+            if set == Set::Tenant {
+                names::check(script, public_tables, &mut found);
+                objects::check(script, &mut found);
+            }
             citus::check(script, &mut found);
             if up {
                 blocking::check(script, migration.in_transaction, &mut found);

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{allow, blocking, citus, folder, tenancy, transaction};
+use super::{allow, blocking, citus, folder, names, objects, session, transaction};
 
 /// Something that a migration should not do, and what to do instead.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -47,10 +47,19 @@ impl Rule {
 
 /// All rules, those of one concern together.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [folder::RULES, transaction::RULES, tenancy::RULES, blocking::RULES, citus::RULES, allow::RULES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        folder::RULES,
+        transaction::RULES,
+        session::RULES,
+        names::RULES,
+        objects::RULES,
+        blocking::RULES,
+        citus::RULES,
+        allow::RULES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use squawk_syntax::{
     Parse, SourceFile, SyntaxKind, SyntaxNode,
-    ast::{self, AstNode},
+    ast::{self, AstNode, normalize_name_node},
 };
 
 /// A script that was parsed.
@@ -135,4 +135,33 @@ fn sql(node: &SyntaxNode) -> Option<squawk_syntax::sql_body::SqlBody> {
 fn executed(node: &SyntaxNode) -> Option<String> {
     let target = node.descendants().find(|inner| inner.kind() == SyntaxKind::TARGET)?;
     ast::Literal::cast(target.first_child()?)?.string_value()
+}
+
+/// The last names of the paths in nodes of this kind, without their schemas.
+pub(super) fn names(within: &SyntaxNode, kind: SyntaxKind) -> Vec<String> {
+    within.descendants().filter(|node| node.kind() == kind).map(|node| last_name(&node)).collect()
+}
+
+/// The last name of a path.
+pub(super) fn last_name(node: &SyntaxNode) -> String {
+    let is_name = |kind| matches!(kind, SyntaxKind::PATH_SEGMENT | SyntaxKind::PATH_SEGMENT_REF);
+    let names = node.descendants().filter(|inner| is_name(inner.kind()));
+    names.last().map(|name| normalize_name_node(&name)).unwrap_or_default()
+}
+
+/// The name of the function that is called, without its schema.
+pub(super) fn called(call: &SyntaxNode) -> Option<String> {
+    let function = call.first_child()?;
+    match function.kind() {
+        SyntaxKind::NAME_REF => Some(normalize_name_node(&function)),
+        SyntaxKind::FIELD_EXPR => function.children().last().map(|name| normalize_name_node(&name)),
+        _ => None,
+    }
+}
+
+/// The text of a call's first argument, if it is a constant.
+pub(super) fn argument(call: &SyntaxNode) -> Option<String> {
+    let list = call.children().find(|child| child.kind() == SyntaxKind::ARG_LIST)?;
+    let first = list.children().next()?.first_child()?;
+    ast::Literal::cast(first)?.string_value()
 }

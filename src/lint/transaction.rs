@@ -6,10 +6,9 @@ use super::{
     Rule,
     report::Notice,
     script::{Place, Script},
-    tenancy::called,
 };
 
-pub(super) const RULES: &[&Rule] = &[&CONTROL, &NOT_IN_TRANSACTION, &NOT_ALONE, &NEEDLESS, &SESSION];
+pub(super) const RULES: &[&Rule] = &[&CONTROL, &NOT_IN_TRANSACTION, &NOT_ALONE, &NEEDLESS];
 
 static CONTROL: Rule = Rule::error(
     "transaction-control",
@@ -30,11 +29,6 @@ static NEEDLESS: Rule = Rule::warning(
     "needless-no-transaction",
     "a migration runs without a transaction and nothing in it asks for that",
     "take `run_in_transaction = false` away, so that a failure leaves nothing half done",
-);
-static SESSION: Rule = Rule::warning(
-    "session-setting",
-    "a setting outlives the migration",
-    "write SET LOCAL, which ends with the transaction",
 );
 
 pub(super) fn check(script: &Script<'_>, in_transaction: bool, found: &mut Vec<Notice>) {
@@ -67,16 +61,6 @@ pub(super) fn check(script: &Script<'_>, in_transaction: bool, found: &mut Vec<N
                 let word = node.text().to_string().split([' ', ';', '\n', '\t']).next().unwrap_or_default().to_owned();
                 let message = format!("{} would end or nest the migration's transaction", word.to_uppercase());
                 found.push(Notice::at(&CONTROL, tree.offset(&node), message));
-            }
-            Kind::SET | Kind::SET_ROLE | Kind::SET_SESSION_AUTH if !in_function && outlives(&node) => {
-                let message = "the setting stays on the connection, and the next tenant's migration inherits it";
-                found.push(Notice::at(&SESSION, tree.offset(&node), message));
-            }
-            Kind::CALL_EXPR if !in_function && called(&node).is_some_and(|name| name == "set_config") => {
-                let last = node.descendants_with_tokens().filter_map(|element| element.into_token());
-                if last.filter(|token| token.kind() == Kind::FALSE_KW).last().is_some() && !names_path(&node) {
-                    found.push(Notice::at(&SESSION, tree.offset(&node), "set_config with false is for the session"));
-                }
             }
             _ => {}
         }
@@ -119,16 +103,6 @@ fn outside_only(node: &SyntaxNode) -> Option<&'static str> {
     }
 }
 
-/// Whether a SET is for the session. The search_path has a rule of its own.
-fn outlives(set: &SyntaxNode) -> bool {
-    let has = |kind| set.descendants().any(|node| node.kind() == kind);
-    !has(Kind::LOCAL_SCOPE) && !has(Kind::SET_SCHEMA_VALUE) && !names_path(set)
-}
-
-fn names_path(node: &SyntaxNode) -> bool {
-    node.text().to_string().to_lowercase().contains("search_path")
-}
-
 #[cfg(test)]
 mod tests {
     use crate::lint::tests::{check, check_migration};
@@ -168,15 +142,5 @@ mod tests {
         check_migration(&format!("{index};;"), Some("DROP INDEX i"), Some(metadata), &[]);
         check_migration(&format!("{index}; SELECT 1"), Some("DROP INDEX i"), Some(metadata), &["not-alone"]);
         check_migration("CREATE TABLE t ()", Some("DROP TABLE t"), Some(metadata), &["needless-no-transaction"]);
-    }
-
-    #[test]
-    fn settings_end_with_the_transaction() {
-        check("SET lock_timeout = '5s'", &["session-setting"]);
-        check("SELECT set_config('lock_timeout', '5s', false)", &["session-setting"]);
-        check("SET SESSION statement_timeout = 0; SET ROLE owner", &["session-setting", "session-setting"]);
-        check("SET LOCAL lock_timeout = '5s'; SET CONSTRAINTS ALL IMMEDIATE", &[]);
-        check("ALTER TABLE t ALTER COLUMN a SET DEFAULT 1; UPDATE t SET a = 1", &[]);
-        check("CREATE FUNCTION f() RETURNS int LANGUAGE sql SET work_mem = '1MB' AS 'SELECT 1'", &[]);
     }
 }

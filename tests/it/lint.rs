@@ -243,6 +243,21 @@ fn no_version_is_there_twice() {
 }
 
 #[test]
+fn a_tenant_has_no_table_that_only_the_public_set_makes() {
+    let project = Project::new();
+    project.write("public/p1_users/up.sql", "CREATE TABLE users (id uuid); CREATE TABLE public.\"Both\" (id uuid);");
+    project.write("public/p1_users/down.sql", "DROP TABLE users, \"Both\";");
+    project.tenant("1_own", "CREATE TABLE \"Both\" (id uuid); CREATE TABLE notes (id uuid, users int);");
+    project.tenant("2_fine", "INSERT INTO \"Both\" SELECT id FROM notes; WITH users AS (SELECT 1) TABLE users;");
+    project.tenant("3_key", "CREATE TABLE tags (author uuid REFERENCES Users (id));");
+    project.tenant("4_rows", "DO $$ BEGIN UPDATE users SET id = NULL; END $$;");
+    let expected = ["tenant/3_key/up.sql public-table", "tenant/4_rows/up.sql public-table"];
+    assert_eq!(project.found(&[]), expected);
+    // Without the public set nobody can tell.
+    assert_eq!(project.found(&["--tenant", "migrations/tenant"]), Vec::<String>::new());
+}
+
+#[test]
 fn files_and_hidden_folders_beside_migrations_are_left_alone() {
     let project = Project::new();
     project.write("tenant/README.md", "Not SQL.");
