@@ -8,7 +8,7 @@ use squawk_syntax::{SyntaxKind as Kind, SyntaxNode};
 use super::{
     Rule,
     report::Notice,
-    script::{Script, names},
+    script::{Script, is_serial, names},
 };
 
 pub(super) const RULES: &[&Rule] = &[
@@ -115,8 +115,6 @@ static TOO_LONG: Rule = Rule::warning(
     "shorten it",
 );
 
-const SERIALS: &[&str] = &["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
-
 pub(super) fn check(script: &Script<'_>, in_transaction: bool, found: &mut Vec<Notice>) {
     // squawk has comments of its own that silence it. What is allowed here is allowed with a reason.
     let text = script.text.replace("squawk-", "squawk_");
@@ -152,9 +150,8 @@ pub(super) fn check(script: &Script<'_>, in_transaction: bool, found: &mut Vec<N
     // squawk does not count a serial among the volatile defaults.
     for node in script.statements().flat_map(|statement| statement.descendants()) {
         let at = node.text_range().start().into();
-        if node.kind() == Kind::PATH_TYPE
+        if is_serial(&node)
             && node.parent().is_some_and(|parent| parent.kind() == Kind::ADD_COLUMN)
-            && SERIALS.contains(&&*node.text().to_string().to_lowercase())
             && !on_something_new(&statements, at)
         {
             found.push(Notice::at(&DEFAULT, at, DEFAULT.about));

@@ -5,7 +5,7 @@ use squawk_syntax::{SyntaxKind as Kind, SyntaxNode};
 use super::{
     Rule,
     report::Notice,
-    script::{Place, Script, called},
+    script::{Place, Script, called, is_serial},
 };
 
 pub(super) const RULES: &[&Rule] = &[&TRIGGER, &ONE_ACTION, &VOLATILE, &LOCAL_TABLE, &SERIAL, &UNNAMED, &SETVAL];
@@ -59,8 +59,6 @@ const VOLATILE_FUNCTIONS: &[&str] = &[
     "uuidv7",
 ];
 
-const SERIALS: &[&str] = &["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
-
 pub(super) fn check(script: &Script<'_>, found: &mut Vec<Notice>) {
     for (tree, node) in script.nodes() {
         if let Some((rule, message)) = notice(tree.place, &node) {
@@ -79,7 +77,7 @@ fn notice(place: Place, node: &SyntaxNode) -> Option<(&'static Rule, String)> {
         Kind::CREATE_TABLE | Kind::CREATE_TABLE_AS if place != Place::Script => {
             Some((&LOCAL_TABLE, "CREATE TABLE in a body makes a table of the coordinator alone".into()))
         }
-        Kind::PATH_TYPE if SERIALS.contains(&&*node.text().to_string().to_lowercase()) => {
+        Kind::PATH_TYPE if is_serial(node) => {
             Some((&SERIAL, format!("`{}` depends on a sequence of the coordinator", node.text())))
         }
         Kind::CALL_EXPR => {

@@ -39,7 +39,7 @@ fn notice(kind: Kind) -> Option<(&'static Rule, String)> {
         Kind::CREATE_TYPE => Some((&TYPE, "CREATE TYPE in a tenant's schema".into())),
         Kind::CREATE_DOMAIN => Some((&TYPE, "CREATE DOMAIN in a tenant's schema".into())),
         Kind::CREATE_EXTENSION | Kind::ALTER_EXTENSION | Kind::DROP_EXTENSION => {
-            Some((&EXTENSION, "an extension belongs to the database, not to a tenant".into()))
+            Some((&EXTENSION, "an extension is in the database once, for all tenants".into()))
         }
         Kind::CREATE_SCHEMA | Kind::ALTER_SCHEMA | Kind::DROP_SCHEMA => {
             Some((&SCHEMA, "a schema is made, altered or dropped".into()))
@@ -53,9 +53,7 @@ fn notice(kind: Kind) -> Option<(&'static Rule, String)> {
         | Kind::PRIVILEGE_ALL_ROUTINES_IN_SCHEMA
         | Kind::PRIVILEGE_ALL_SEQUENCES_IN_SCHEMA
         | Kind::PRIVILEGE_ALL_TABLES_IN_SCHEMA => Some((&SCHEMA, "rights on a schema that is named".into())),
-        kind => {
-            shared(kind).map(|what| (&SHARED, format!("{what} belongs to the database or the server, not to a tenant")))
-        }
+        kind => shared(kind).map(|what| (&SHARED, format!("{what} is in no schema, and there is one for all tenants"))),
     }
 }
 

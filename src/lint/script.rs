@@ -165,3 +165,9 @@ pub(super) fn argument(call: &SyntaxNode) -> Option<String> {
     let first = list.children().next()?.first_child()?;
     ast::Literal::cast(first)?.string_value()
 }
+
+/// Whether this is the type of a column that takes its values from a sequence.
+pub(super) fn is_serial(node: &SyntaxNode) -> bool {
+    const SERIALS: &[&str] = &["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
+    node.kind() == SyntaxKind::PATH_TYPE && SERIALS.contains(&&*node.text().to_string().to_lowercase())
+}
