@@ -13,12 +13,12 @@ use crate::lint::{Finding, Lint, Report, Rule, Severity, rules};
 /// Exit codes: 0 no errors (nor warnings, with --strict), 1 could not run, 2 found some.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The folder of the migrations for `public` [default, unless --tenant is given: migrations/public]
+    /// The folder of the migrations for `public` [default, unless --tenant-set is given: migrations/public]
     #[arg(long, value_name = "FOLDER")]
-    public: Option<PathBuf>,
-    /// The folder of the migrations for every tenant [default, unless --public is given: migrations/tenant]
+    public_set: Option<PathBuf>,
+    /// The folder of the migrations for every tenant [default, unless --public-set is given: migrations/tenant]
     #[arg(long, value_name = "FOLDER")]
-    tenant: Option<PathBuf>,
+    tenant_set: Option<PathBuf>,
     /// Report what Citus refuses, too
     #[arg(long)]
     citus: bool,
@@ -51,7 +51,7 @@ impl Args {
             return Ok(Health::Good);
         }
         let mut lint = Lint::new().citus(self.citus).only(self.only.clone()).skip(self.skip.clone());
-        lint = match (&self.public, &self.tenant) {
+        lint = match (&self.public_set, &self.tenant_set) {
             (None, None) => lint.public("migrations/public").tenant("migrations/tenant"),
             (Some(public), None) => lint.public(public),
             (None, Some(tenant)) => lint.tenant(tenant),

@@ -32,7 +32,7 @@ mod tenants;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
@@ -96,6 +96,10 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|Tenantry { tenants, verb }| {
         // Works without a database, and on migrations that no fleet could be made of.
         if let Verb::Lint(args) = &verb {
+            ensure!(
+                !tenants.are_chosen(),
+                "lint reads migrations, and no tenants: name folders with --public-set and --tenant-set"
+            );
             return args.run();
         }
         let config = Config::from_env()?;

@@ -69,7 +69,7 @@ pub(super) fn read(set: Set, path: &Path) -> Result<Vec<Migration>, Error> {
         set: set.name().into(),
         reason: match error.kind() {
             ErrorKind::NotFound => {
-                format!("there is no folder {}: name it with --{}", path.display(), set.name())
+                format!("there is no folder {}: name it with --{}-set", path.display(), set.name())
             }
             _ => format!("{} cannot be read: {error}", path.display()),
         },

@@ -179,25 +179,36 @@ fn one_set_can_be_named_alone() {
     let project = Project::new();
     project.tenant("1_drop", "DROP TABLE notes;");
     fs::rename(project.path("tenant"), project.path("elsewhere")).unwrap();
-    assert_eq!(project.found(&["--tenant", "migrations/elsewhere"]), ["elsewhere/1_drop/up.sql ban-drop-table"]);
-    assert_eq!(project.found(&["--public", "migrations/public"]), Vec::<String>::new());
+    assert_eq!(project.found(&["--tenant-set", "migrations/elsewhere"]), ["elsewhere/1_drop/up.sql ban-drop-table"]);
+    assert_eq!(project.found(&["--public-set", "migrations/public"]), Vec::<String>::new());
     fs::remove_dir(project.path("public")).unwrap();
-    assert_eq!(project.run(&["--tenant", "migrations/elsewhere"]).0, 0);
+    assert_eq!(project.run(&["--tenant-set", "migrations/elsewhere"]).0, 0);
 }
 
 #[test]
 fn a_folder_that_is_not_there_is_no_finding() {
     let project = Project::new();
-    let missing = "error: the public migrations cannot be used: there is no folder nowhere: name it with --public\n";
-    assert_eq!(project.run(&["--public", "nowhere"]), (1, String::new(), missing.into()));
+    let missing =
+        "error: the public migrations cannot be used: there is no folder nowhere: name it with --public-set\n";
+    assert_eq!(project.run(&["--public-set", "nowhere"]), (1, String::new(), missing.into()));
     project.write("file", "");
-    let (code, _, err) = project.run(&["--tenant", "migrations/file"]);
+    let (code, _, err) = project.run(&["--tenant-set", "migrations/file"]);
     assert_eq!(code, 1);
     assert!(err.starts_with("error: the tenant migrations cannot be used: migrations/file cannot be read: "), "{err}");
     fs::remove_dir(project.path("tenant")).unwrap();
     let (code, out, err) = project.run(&[]);
     assert_eq!((code, &*out), (1, ""));
-    assert!(err.contains("there is no folder migrations/tenant: name it with --tenant"), "{err}");
+    assert!(err.contains("there is no folder migrations/tenant: name it with --tenant-set"), "{err}");
+}
+
+#[test]
+fn tenants_are_not_chosen_where_none_is_asked() {
+    let project = Project::new();
+    for args in [["--tenant", "acme"], ["--schemas", "acme*"], ["--except", "acme"], ["--state", "active"]] {
+        let expected =
+            "error: lint reads migrations, and no tenants: name folders with --public-set and --tenant-set\n";
+        assert_eq!(project.run(&args), (1, String::new(), expected.into()));
+    }
 }
 
 #[test]
@@ -254,7 +265,7 @@ fn a_tenant_has_no_table_that_only_the_public_set_makes() {
     let expected = ["tenant/3_key/up.sql public-table", "tenant/4_rows/up.sql public-table"];
     assert_eq!(project.found(&[]), expected);
     // Without the public set nobody can tell.
-    assert_eq!(project.found(&["--tenant", "migrations/tenant"]), Vec::<String>::new());
+    assert_eq!(project.found(&["--tenant-set", "migrations/tenant"]), Vec::<String>::new());
 }
 
 #[test]
