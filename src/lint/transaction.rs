@@ -20,10 +20,10 @@ static NOT_IN_TRANSACTION: Rule = Rule::error(
     "a statement cannot run in a transaction, and the migration runs in one",
     "write `run_in_transaction = false` into the migration's metadata.toml",
 );
-static NOT_ALONE: Rule = Rule::error(
+static NOT_ALONE: Rule = Rule::warning(
     "not-alone",
     "a statement that cannot run in a transaction is not the only one of its file",
-    "give each such statement a migration of its own",
+    "give each such statement a migration of its own, which is then applied whole or not at all",
 );
 static NEEDLESS: Rule = Rule::warning(
     "needless-no-transaction",
@@ -40,7 +40,9 @@ pub(super) fn check(script: &Script<'_>, in_transaction: bool, found: &mut Vec<N
             found.push(Notice::at(&NOT_IN_TRANSACTION, at, format!("{what} cannot run in a transaction")));
         }
         if statements.len() > 1 {
-            let message = format!("{what} shares a file, and a file is sent as one transaction");
+            let message = format!(
+                "{what} shares a file: the stock diesel command cannot run that, and a failure leaves half of it done"
+            );
             found.push(Notice::at(&NOT_ALONE, at, message));
         }
     }
