@@ -28,6 +28,8 @@ pub mod domain;
 pub mod error;
 mod fleet;
 mod glob;
+#[cfg(feature = "lint")]
+pub mod lint;
 pub mod migrate;
 pub mod pg;
 pub mod provision;

@@ -17,6 +17,7 @@ mod baseline;
 mod confirm;
 mod events;
 mod interrupt;
+mod lint;
 mod migrate;
 mod output;
 mod plan;
@@ -32,7 +33,7 @@ mod tenants;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
@@ -62,6 +63,7 @@ enum Verb {
     Runs(runs::Args),
     Repair(repair::Args),
     Baseline(baseline::Args),
+    Lint(lint::Args),
 }
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
@@ -94,6 +96,14 @@ impl From<bool> for Health {
 /// The program `tenantry`: every verb.
 pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|Tenantry { tenants, verb }| {
+        // Works without a database, and on migrations that no fleet could be made of.
+        if let Verb::Lint(args) = &verb {
+            ensure!(
+                !tenants.are_chosen(),
+                "lint reads migrations, and no tenants: name folders with --public-set and --tenant-set"
+            );
+            return args.run();
+        }
         let config = Config::from_env()?;
         tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
@@ -104,6 +114,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             Verb::Runs(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, all, &config),
             Verb::Baseline(args) => args.run(fleet, &config),
+            Verb::Lint(args) => args.run(),
         })
     })
 }

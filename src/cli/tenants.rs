@@ -43,6 +43,14 @@ impl Tenants {
         work(Fleet { directory: &selected, ..fleet }, directory)
     }
 
+    /// Whether any of these options was given.
+    pub(super) fn are_chosen(&self) -> bool {
+        self.schemas.is_some()
+            || self.tenants_from.is_some()
+            || self.state != Only::All
+            || !(self.tenant.is_empty() && self.except.is_empty())
+    }
+
     fn globs(&self) -> Result<Vec<Glob>> {
         let mut globs = self.tenant.clone();
         if let Some(path) = &self.tenants_from {

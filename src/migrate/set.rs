@@ -101,10 +101,7 @@ impl Migration {
 
     /// The word, if its script begins or ends a transaction.
     pub(super) fn transaction_control(&self, direction: Direction) -> Option<&str> {
-        let is_control = |word: &&str| {
-            ["BEGIN", "START", "COMMIT", "ROLLBACK", "ABORT"].iter().any(|control| word.eq_ignore_ascii_case(control))
-        };
-        self.script(direction).sql().and_then(|text| statements::first_words(text).into_iter().find(is_control))
+        self.script(direction).sql().and_then(statements::transaction_control)
     }
 
     pub(super) fn runs_in_transaction(&self) -> bool {

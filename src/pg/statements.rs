@@ -31,9 +31,17 @@ pub(crate) fn split(script: &str) -> Vec<&str> {
     statements
 }
 
-/// The first word of every statement.
-pub(crate) fn first_words(script: &str) -> Vec<&str> {
-    split(script).into_iter().filter_map(|statement| words(statement).next()).collect()
+/// The first word that begins or ends a transaction, if a statement of the script does.
+pub(crate) fn transaction_control(script: &str) -> Option<&str> {
+    let control = |statement| {
+        let mut words = words(statement);
+        let word = words.next()?;
+        let is_control =
+            ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT"].iter().any(|control| is(word, control));
+        let is_prepared = is(word, "PREPARE") && words.next().is_some_and(|next| is(next, "TRANSACTION"));
+        (is_control || is_prepared).then_some(word)
+    };
+    split(script).into_iter().find_map(control)
 }
 
 /// The index that a statement creates without blocking writers, if it does.
@@ -201,13 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_word_of_a_statement_counts() {
-        let script = "-- COMMIT;\n/* a /* nested; */ COMMIT; */ CREATE TABLE a (t text DEFAULT ';COMMIT;');\n\
+    fn only_the_first_word_of_a_statement_controls_a_transaction() {
+        let quoted = "-- COMMIT;\n/* a /* nested; */ COMMIT; */ CREATE TABLE a (t text DEFAULT ';COMMIT;');\n\
             INSERT INTO a VALUES (E'it\\'s; ROLLBACK;'), ('x''; BEGIN;'); DO $body$ BEGIN; COMMIT; $body$; \
-            SELECT \"odd; BEGIN\", $1; commit";
-        assert_eq!(first_words(script), ["CREATE", "INSERT", "DO", "SELECT", "commit"]);
-        assert_eq!(first_words(""), Vec::<&str>::new());
-        assert_eq!(first_words("BEGIN; SELECT 1"), ["BEGIN", "SELECT"]);
+            SELECT \"odd; BEGIN\", $1; PREPARE x AS SELECT 1";
+        assert_eq!(transaction_control(quoted), None);
+        assert_eq!(transaction_control(""), None);
+        assert_eq!(transaction_control("SELECT 1; commit"), Some("commit"));
+        assert_eq!(transaction_control("SELECT 1; END"), Some("END"));
+        assert_eq!(transaction_control("prepare transaction 'x'"), Some("prepare"));
     }
 
     #[test]

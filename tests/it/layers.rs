@@ -11,7 +11,7 @@ const ROWS: &[&[&str]] = &[
     &["schema_name"],
     &["error"],
     &["config"],
-    &["pg"],
+    &["pg", "lint"],
     &["runs"],
     &["directory", "migrate"],
     &["structure"],

@@ -9,6 +9,7 @@ mod crash;
 mod fleet;
 mod incident;
 mod layers;
+mod lint;
 mod load;
 mod migrations;
 mod onboarding;
