@@ -10,6 +10,7 @@
 //! | tell which tenants there are | [`directory`] |
 //! | make a tenant's schema | [`provision`] |
 //! | migrate `public` and all tenants | [`Fleet`], with [`migrate`] |
+//! | check migrations before they ship | `lint`, with the feature of that name |
 //! | look up what earlier runs did | [`runs`] |
 //! | tell how schemas are built, and apart | [`structure`] |
 //! | take over a database that other tools made | [`baseline`] |
