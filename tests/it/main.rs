@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod baseline;
+mod citus;
 mod cli;
 mod cli_runs;
 mod crash;
