@@ -4,6 +4,8 @@ use super::{Health, run};
 use crate::{Config, Fleet, migrate::Goal};
 
 /// Apply what is pending: to `public`, and then to every tenant, active or suspended
+///
+/// `public` is migrated whatever tenants are chosen.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -31,9 +31,13 @@ pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
     format!("INSERT INTO {}.{HISTORY} (version) VALUES ({})", schema.quoted(), quote::literal(version))
 }
 
-/// The statement that forgets a version, as Diesel would.
+/// The statement that forgets a version, and fails where somebody else has forgotten it first.
 pub(crate) fn delete_version(schema: &SchemaName, version: &str) -> String {
-    format!("DELETE FROM {}.{HISTORY} WHERE version = {}", schema.quoted(), quote::literal(version))
+    format!(
+        "WITH gone AS (DELETE FROM {}.{HISTORY} WHERE version = {} RETURNING 1) SELECT 1 / count(*) FROM gone",
+        schema.quoted(),
+        quote::literal(version)
+    )
 }
 
 /// The statement that drops an index without blocking writers.
