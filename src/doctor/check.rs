@@ -22,8 +22,14 @@ pub(super) struct TableChecks {
 pub(super) enum Check {
     /// The column is null. Some rule may know what to fill it with.
     Null { column: String, fills: bool },
-    /// What it refers to is not in the schema; maybe it is in `public`.
-    Orphan { columns: Vec<String>, parent: String, parent_columns: Vec<String>, parent_partitioned: bool, twin: bool },
+    /// What it refers to is not in the schema; maybe it is in `public`, if that has such a table.
+    Orphan {
+        columns: Vec<String>,
+        parent: String,
+        parent_columns: Vec<String>,
+        partitioned: bool,
+        twin: Option<Partitioned>,
+    },
     /// It names another tenant than this one as its owner.
     Owner { column: String },
     /// What it refers to is not in `public`.
@@ -31,8 +37,11 @@ pub(super) enum Check {
     /// The sequence has not come as far.
     Sequence { column: String, sequence: String, start: i64, descends: bool },
     /// `public` has a row of the same key: the same, or another.
-    Twin { key: Vec<String>, compared: Vec<String>, same: bool },
+    Twin { key: Vec<String>, compared: Vec<String>, partitioned: Partitioned, same: bool },
 }
+
+/// Whether a table's rows are in its partitions.
+pub(super) type Partitioned = bool;
 
 /// The tenant that a question is asked of.
 pub(super) struct Asked<'t> {
@@ -91,12 +100,12 @@ impl Check {
         let column = |name: &str| format!("c.{}", quote::identifier(name));
         Some(match self {
             Self::Null { column: name, .. } => format!("{} IS NULL", column(name)),
-            Self::Orphan { columns, parent, parent_columns, parent_partitioned, .. } => {
+            Self::Orphan { columns, parent, parent_columns, partitioned, .. } => {
                 let given: Vec<String> = columns.iter().map(|name| format!("{} IS NOT NULL", column(name))).collect();
                 format!(
                     "{} AND NOT EXISTS (SELECT FROM {}{} p WHERE {})",
                     given.join(" AND "),
-                    only(*parent_partitioned),
+                    only(*partitioned),
                     quote::qualified(asked.schema.as_str(), parent),
                     equal("p", parent_columns, "c", columns),
                 )
@@ -127,8 +136,8 @@ impl Check {
 
     /// The question to one row, where it needs the row of `public`.
     fn twin(&self, table: &str) -> Option<String> {
-        let Self::Twin { key, compared, same } = self else { return None };
-        let twin = quote::qualified("public", table);
+        let Self::Twin { key, compared, partitioned, same } = self else { return None };
+        let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
         let row = |alias: &str| format!("ROW({})::text", listed(alias, compared));
         let comparison = if *same { "IS NOT DISTINCT FROM" } else { "IS DISTINCT FROM" };
         Some(format!(
@@ -150,12 +159,15 @@ impl Check {
         let from = table.from(asked.schema);
         let (example, more) = match self {
             Self::Orphan { columns, parent, parent_columns, twin, .. } => {
-                let there = format!(
-                    "(count(*) FILTER (WHERE EXISTS (SELECT FROM {} p WHERE {})))::text",
-                    quote::qualified("public", parent),
-                    equal("p", parent_columns, "c", columns),
-                );
-                (texts("c", columns), if *twin { there } else { "'0'".into() })
+                let there = |partitioned: &bool| {
+                    format!(
+                        "(count(*) FILTER (WHERE EXISTS (SELECT FROM {}{} p WHERE {})))::text",
+                        only(*partitioned),
+                        quote::qualified("public", parent),
+                        equal("p", parent_columns, "c", columns),
+                    )
+                };
+                (texts("c", columns), twin.as_ref().map_or("'0'".into(), there))
             }
             Self::Dangling { column, .. } => (texts("c", std::slice::from_ref(column)), "''".into()),
             Self::Owner { column } => {
@@ -226,8 +238,8 @@ impl Check {
             }
             Self::Sequence { column, sequence, descends, .. } => {
                 let last = if more.is_empty() { "was never used".into() } else { format!("is at {more}") };
-                let past = if *descends { "below" } else { "above" };
-                let says = format!("sequence {sequence} {last}, and {count} of {name} {} {past} that", has(rows));
+                let past = if *descends { "smaller" } else { "larger" };
+                let says = format!("sequence {sequence} {last}, and {count} of {name} {} a {past} {column}", has(rows));
                 let end = if *descends { "min" } else { "max" };
                 let fix = format!(
                     "SELECT setval({}, (SELECT {end}({}) FROM {}))",
@@ -296,12 +308,12 @@ pub(super) fn listed(alias: &str, columns: &[String]) -> String {
 }
 
 /// How a table's references are asked about.
-pub(super) fn orphan(reference: &Reference, parent_partitioned: bool, twin: bool) -> Check {
+pub(super) fn orphan(reference: &Reference, partitioned: bool, twin: Option<Partitioned>) -> Check {
     Check::Orphan {
         columns: reference.child_columns.clone(),
         parent: reference.parent.clone(),
         parent_columns: reference.parent_columns.clone(),
-        parent_partitioned,
+        partitioned,
         twin,
     }
 }

@@ -40,8 +40,9 @@ impl Planner<'_> {
             let own = references.iter().filter(|reference| reference.child == *name);
             checks.extend(own.map(|reference| {
                 let partitioned = tables.tables.get(&reference.parent).is_some_and(|parent| parent.partitioned);
-                let twin = self.around.readable.contains(&reference.parent)
+                let there = self.around.readable.contains(&reference.parent)
                     && self.around.public.has(&reference.parent, &reference.parent_columns);
+                let twin = there.then(|| self.around.public.tables[&reference.parent].partitioned);
                 check::orphan(reference, partitioned, twin)
             }));
             checks.extend(self.columns(name, table));
@@ -114,7 +115,9 @@ impl Planner<'_> {
         }
         let Some(key) = telling_key(name, table, references, tables, &self.around.public) else { return Vec::new() };
         let compared = compared(name, table, references, tables, &self.around.public);
-        [true, false].map(|same| Check::Twin { key: key.to_vec(), compared: compared.clone(), same }).into()
+        let partitioned = self.around.public.tables[name].partitioned;
+        let twin = |same| Check::Twin { key: key.to_vec(), compared: compared.clone(), partitioned, same };
+        [true, false].map(twin).into()
     }
 }
 

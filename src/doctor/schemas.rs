@@ -86,13 +86,6 @@ pub(super) fn findings(listing: &Listing, schemas: &Schemas) -> Vec<Finding> {
         let says = "is registered, and there is no such schema";
         found.push(Draft::new(Kind::MissingSchema, says, fix).of(tenant.schema.as_str()));
     }
-    for tenant in &listing.tenants {
-        if schemas.get(tenant.schema.as_str()).is_some_and(|schema| !schema.usable) {
-            let fix = Fix::Command(format!("GRANT USAGE ON SCHEMA {} to the role", tenant.schema.quoted()));
-            let says = "could not be looked at: the role may not use the schema";
-            found.push(Draft::new(Kind::Unreadable, says, fix).of(tenant.schema.as_str()));
-        }
-    }
     found.extend(twins(listing, schemas));
     found
 }

@@ -203,7 +203,8 @@ pub(super) fn look(
     let readable: BTreeSet<String> = readable.into_iter().map(|row| row.name).collect();
     let twins: Vec<&String> = tenants.intersection(&readable).collect();
     let select = |(at, name): (usize, &&String)| {
-        format!("SELECT {at}::bigint AS at WHERE EXISTS (SELECT FROM {})", quote::qualified("public", name))
+        let only = only(public.tables[*name].partitioned);
+        format!("SELECT {at}::bigint AS at WHERE EXISTS (SELECT FROM {only}{})", quote::qualified("public", name))
     };
     let selects: Vec<String> = twins.iter().enumerate().map(select).collect();
     let mut filled = BTreeSet::new();

@@ -129,6 +129,16 @@ impl<'v> Visit<'v> {
     fn pass(&mut self, conn: &mut PgConnection, again: Option<&BTreeSet<SchemaName>>) -> Result<Listing, Error> {
         let (listing, schemas, expected) = self.registry(conn, again)?;
         let whole = self.doctor.directory.is_whole() && again.is_none();
+        let forbidden = |entry: &&TenantEntry| schemas.get(entry.schema.as_str()).is_some_and(|schema| !schema.usable);
+        for tenant in listing.tenants.iter().filter(forbidden) {
+            // One that is being dropped looks like that too.
+            let says = "could not be looked at: the role may not use the schema";
+            let fix = Fix::Command(format!("GRANT USAGE ON SCHEMA {} to the role", tenant.schema.quoted()));
+            match again {
+                Some(_) => self.tell(&tenant.schema, &Draft::new(Kind::Unreadable, says, fix)),
+                None => drop(self.doubtful.insert(tenant.schema.clone(), says.into())),
+            }
+        }
         let mut told = schemas::findings(&listing, &schemas);
         told.retain(|finding| again.is_none() || finding.kind != Kind::CaseTwin);
         self.report.findings.extend(told);
@@ -141,7 +151,8 @@ impl<'v> Visit<'v> {
         let usable = |entry: &&TenantEntry| schemas.get(entry.schema.as_str()).is_some_and(|schema| schema.usable);
         let entries: Vec<TenantEntry> = listing.tenants.iter().filter(usable).cloned().collect();
         let started = std::time::Instant::now();
-        let passed = |what: &str| tracing::debug!(elapsed_ms = started.elapsed().as_millis() as u64, "Looked at {what}");
+        let passed =
+            |what: &str| tracing::debug!(elapsed_ms = started.elapsed().as_millis() as u64, "Looked at {what}");
         let mut patients = self.histories(entries, &schemas, !expected.is_empty())?;
         passed("histories");
         let builds = self.fingerprints(&mut patients)?;
@@ -368,14 +379,9 @@ impl<'v> Visit<'v> {
                     }
                     continue;
                 };
-                let wanted = self.wanted(*standing, by_majority[standing].map(|at| &builds[at].like), like)?;
-                if let (None, Standing::At(_)) = (&wanted, standing) {
-                    // The reason is noted once for all of them.
-                    self.note_uncompared(*standing, members.iter().map(|at| &patients[*at].entry.schema));
-                } else if *standing == Standing::Odd {
-                    let reason = "its history is not that of any version";
-                    self.note("structure", reason, members.iter().map(|at| &patients[*at].entry.schema));
-                }
+                let names_of: Vec<&SchemaName> = members.iter().map(|at| &patients[*at].entry.schema).collect();
+                let most = by_majority[standing].map(|at| &builds[at].like);
+                let wanted = self.wanted(*standing, most, &names_of)?;
                 let leaks: Vec<&leaks::Leak> = leaks.iter().collect();
                 let mut drafts = drift::drafts(structure, &leaks, wanted.as_ref(), &names);
                 if let (Standing::At(upto), true) = (standing, is_drifted(&drafts))
@@ -450,38 +456,35 @@ impl<'v> Visit<'v> {
         Ok(read.into_iter().collect())
     }
 
-    /// What a schema of this standing is compared with.
+    /// What a schema of this standing is compared with. Where that is not what the migrations make, it is noted.
     fn wanted(
         &mut self,
         standing: Standing,
         most: Option<&SchemaName>,
-        like: &SchemaName,
+        members: &[&SchemaName],
     ) -> Result<Option<Wanted>, Error> {
-        let Standing::At(upto) = standing else { return Ok(None) };
-        let reason = match self.references.of(upto, like) {
+        let upto = match (standing, members) {
+            (Standing::At(upto), [_, ..]) => upto,
+            (Standing::Odd, _) => {
+                self.note("the structure", "the history is not that of any version", members.iter().copied());
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        };
+        let reason = match self.references.of(upto, members[0]) {
             Ok(built) => return Ok(Some(built.wanted.clone())),
             Err(reason) => reason,
         };
-        let version = self.references.version(upto).unwrap_or_default();
-        let what = format!("structure at {version}");
+        let what = format!("the structure at {}", self.references.version(upto).unwrap_or_default());
         let Some(most) = most else {
-            self.notes.entry((what, format!("{reason}; and no majority of the tenants is built alike"))).or_default();
+            let reason = format!("{reason}; and no majority of the tenants is built alike");
+            self.note(&what, &reason, members.iter().copied());
             return Ok(None);
         };
         let found = self.look_closely(std::slice::from_ref(most))?;
         let reason = format!("{reason}; compared with the majority of the tenants instead");
-        self.notes.entry((what, reason)).or_default().insert(like.to_string());
+        self.note(&what, &reason, members.iter().copied());
         Ok(found.into_values().next().map(|(structure, ..)| by_majority(structure)))
-    }
-
-    /// Adds the schemas to the note that tells why this standing has no reference.
-    fn note_uncompared<'s>(&mut self, standing: Standing, schemas: impl Iterator<Item = &'s SchemaName>) {
-        let Standing::At(upto) = standing else { return };
-        let what = format!("structure at {}", self.references.version(upto).unwrap_or_default());
-        let names: Vec<String> = schemas.map(ToString::to_string).collect();
-        for (_, noted) in self.notes.iter_mut().filter(|((known, _), _)| *known == what) {
-            noted.extend(names.iter().cloned());
-        }
     }
 
     /// The version whose structure this is, if it is another than the one that was recorded.
@@ -805,8 +808,7 @@ impl<'v> Visit<'v> {
 }
 
 fn is_drifted(drafts: &[Draft]) -> bool {
-    let counts = |draft: &Draft| DRIFT.contains(&draft.finding.kind) && draft.finding.severity != Severity::Notice;
-    drafts.iter().any(counts)
+    drafts.iter().any(|draft| DRIFT.contains(&draft.finding.kind))
 }
 
 fn tables_of(structure: &Structure) -> Vec<String> {

@@ -31,9 +31,9 @@ pub(super) fn report(report: &Report) -> String {
         out += "\nthe statements may have bare names: run them with the schema alone on the search_path\n";
     }
     if !report.not_compared.is_empty() {
-        out += "\nnot compared:\n";
+        out += "\nnot looked at, or less closely:\n";
         for note in &report.not_compared {
-            out += &format!("    {} of {}: {}\n", note.what, plural(note.schemas, "schema"), note.reason);
+            out += &format!("    {}, in {}: {}\n", note.what, plural(note.schemas, "schema"), note.reason);
         }
     }
     out
