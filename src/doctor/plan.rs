@@ -28,6 +28,8 @@ pub(super) struct Planner<'p> {
     pub(super) rules: &'p Rules,
     pub(super) kinds: &'p BTreeSet<Kind>,
     pub(super) around: &'p Surroundings,
+    /// Whether a foreign key that holds is taken at its word.
+    pub(super) trust_foreign_keys: bool,
 }
 
 impl Planner<'_> {
@@ -37,7 +39,8 @@ impl Planner<'_> {
         let mut plans = Vec::new();
         for (name, table) in &tables.tables {
             let mut checks = self.nulls(name, table, forbidden);
-            let own = references.iter().filter(|reference| reference.child == *name);
+            let is_open = |reference: &&Reference| !(self.trust_foreign_keys && reference.holds);
+            let own = references.iter().filter(|reference| reference.child == *name).filter(is_open);
             checks.extend(own.map(|reference| {
                 let partitioned = tables.tables.get(&reference.parent).is_some_and(|parent| parent.partitioned);
                 let there = self.around.readable.contains(&reference.parent)
@@ -62,9 +65,12 @@ impl Planner<'_> {
             tables.has(&reference.child, &reference.child_columns)
                 && tables.has(&reference.parent, &reference.parent_columns)
         };
+        // What holds elsewhere need not hold here.
         let others = self.around.usual.references.iter().chain(&self.around.public.references);
-        let mut all: Vec<Reference> = tables.references.iter().chain(others).filter(fits).cloned().collect();
+        let lost = others.map(|reference| Reference { holds: false, ..reference.clone() });
+        let mut all: Vec<Reference> = tables.references.iter().cloned().chain(lost).filter(|one| fits(&one)).collect();
         all.sort_by(|one, other| one.ends().cmp(&other.ends()));
+        // The sort is stable, so the schema's own is the one that is kept.
         all.dedup_by(|one, other| one.ends() == other.ends());
         all
     }

@@ -38,6 +38,7 @@ pub struct Doctor<'a> {
     pub(super) kinds: BTreeSet<Kind>,
     pub(super) jobs: usize,
     pub(super) statement_timeout: Duration,
+    pub(super) trust_foreign_keys: bool,
 }
 
 impl<'a> Doctor<'a> {
@@ -46,7 +47,15 @@ impl<'a> Doctor<'a> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let kinds = Kind::ALL.iter().copied().collect();
         let statement_timeout = Duration::from_secs(60);
-        Self { migrations, directory, rules, kinds, jobs: (cores * 2).min(4), statement_timeout }
+        Self {
+            migrations,
+            directory,
+            rules,
+            kinds,
+            jobs: (cores * 2).min(4),
+            statement_timeout,
+            trust_foreign_keys: false,
+        }
     }
 
     /// Looks for these kinds and no others.
@@ -72,6 +81,15 @@ impl<'a> Doctor<'a> {
     /// Sets how long one query may take before its tenants count as unreadable. Defaults to a minute.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets whether a valid foreign key is proof enough that no row refers to nothing. Defaults to not.
+    ///
+    /// Only who has switched its triggers off, as a restore may, can have written such a row. Without that look most
+    /// tables need not be opened, and the rows of a fleet are examined in less than half the time.
+    pub fn trust_foreign_keys(mut self, trust: bool) -> Self {
+        self.trust_foreign_keys = trust;
         self
     }
 

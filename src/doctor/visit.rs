@@ -390,7 +390,12 @@ impl<'v> Visit<'v> {
                     let recorded = self.references.version(*upto).unwrap_or_default();
                     drafts = vec![history::disagreeing(recorded, other)];
                 }
-                let planner = Planner { rules: self.doctor.rules, kinds: &self.doctor.kinds, around: &self.around };
+                let planner = Planner {
+                    rules: self.doctor.rules,
+                    kinds: &self.doctor.kinds,
+                    around: &self.around,
+                    trust_foreign_keys: self.doctor.trust_foreign_keys,
+                };
                 let forbidden = wanted
                     .as_ref()
                     .map(|wanted| plan::forbidden_nulls(&wanted.structure, structure))

@@ -88,6 +88,9 @@ pub(crate) struct Reference {
     /// Whether its check can wait for the end of the transaction.
     #[diesel(sql_type = Bool)]
     pub(crate) deferrable: bool,
+    /// Whether it holds within the schema, for every row: valid, and never switched off.
+    #[diesel(sql_type = Bool)]
+    pub(crate) holds: bool,
 }
 
 impl Reference {
@@ -174,6 +177,8 @@ const KEYS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, 
 // Citus' shards stand in pg_constraint too: pg_class tells them apart by their schema.
 const REFERENCES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS child, p.relname::text AS parent, \
         k.condeferrable AS deferrable, \
+        k.convalidated AND p.relnamespace = c.relnamespace \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') AS holds, \
         ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, at) \
               JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum \
               ORDER BY u.at) AS child_columns, \

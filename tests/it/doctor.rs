@@ -130,6 +130,17 @@ fn orphans_are_found_where_the_foreign_key_is_gone() {
 }
 
 #[test]
+fn a_foreign_key_may_be_taken_at_its_word_unless_it_is_none() {
+    let db = fleet();
+    let trusting = doctor().trust_foreign_keys(true);
+    force(&db, "acme", &format!("UPDATE users_userprofile SET business_id = '{B1}'"));
+    assert_eq!(told(&examine(&db, &trusting)), Vec::<String>::new());
+    db.execute("acme", "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_business_id_fk");
+    let lost = ["orphan acme users_userprofile 1", "missing acme users_userprofile 1"];
+    assert_eq!(told(&examine(&db, &trusting)), lost);
+}
+
+#[test]
 fn rows_of_a_tenant_in_public_are_found_with_all_that_hangs_on_them() {
     let plant = format!(
         "INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines'), ('{B2}', 'Nobody''s'); \
@@ -547,7 +558,24 @@ fn a_role_that_may_only_select_finds_the_same_and_leaves_no_trace() {
     let after = db.texts(everything);
     drop_role(&db, &role);
     assert_eq!(answer.code, 2, "{answer:?}");
-    insta::assert_snapshot!(crate::cli::timeless(&answer.out).replace(&role, "reader"), @"");
+    insta::assert_snapshot!(crate::cli::timeless(&answer.out).replace(&role, "reader"), @r##"
+    3 tenants examined in … s: 2 errors, 0 warnings, 0 notices
+
+    sequence-behind: a sequence would hand out numbers that are taken (1 error)
+        acme: sequence users_userprofile_id_seq is at 1, and 1 row of users_userprofile has a larger id (7)
+            fix: SELECT setval('"acme"."users_userprofile_id_seq"'::regclass, (SELECT max("id") FROM "acme"."users_userprofile"))
+
+    missing: something that the migrations make is missing (1 error)
+        acme: column users_userprofile.city is missing: character varying(200) (by the majority)
+            fix: ALTER TABLE "users_userprofile" ADD COLUMN "city" character varying(200)
+
+    the statements may have bare names: run them with the schema alone on the search_path
+
+    not looked at, or less closely:
+        the structure at 0002 (3 schemas): role reader may not create a scratch schema: GRANT CREATE ON DATABASE to it, or use a role that has it; compared with the majority of the tenants instead
+        the structure of public (1 schema): role reader may not create a scratch schema: GRANT CREATE ON DATABASE to it, or use a role that has it
+    
+    "##);
     assert_eq!(before, after);
 }
 
@@ -564,13 +592,62 @@ fn the_findings_as_a_person_sees_them() {
     db.execute("initech", "CREATE VIEW v AS SELECT 1 AS one");
     let answer = crate::cli::run(TENANTRY, &["doctor"], &db);
     assert_eq!(answer.code, 2);
-    insta::assert_snapshot!(crate::cli::timeless(&answer.out), @"");
+    insta::assert_snapshot!(crate::cli::timeless(&answer.out), @r##"
+    3 tenants examined in … s: 4 errors, 0 warnings, 1 notice
+
+    orphan: rows refer to rows that are not in their schema (1 error)
+        acme: 1 row of users_userprofile refers by business_id to business_business that is not there, but in public (bd8f8654-0752-4843-b076-0d7b2dc2e6d7)
+            fix: tenantry repair
+
+    sequence-behind: a sequence would hand out numbers that are taken (1 error)
+        globex: sequence users_userprofile_id_seq is at 1, and 1 row of users_userprofile has a larger id (7)
+            fix: SELECT setval('"globex"."users_userprofile_id_seq"'::regclass, (SELECT max("id") FROM "globex"."users_userprofile"))
+
+    missing: something that the migrations make is missing (2 errors)
+        acme, globex: index users_userprofile_business_id_idx of users_userprofile is missing: users_userprofile USING btree (business_id)
+            fix: CREATE INDEX "users_userprofile_business_id_idx" ON users_userprofile USING btree (business_id)
+
+    extra: something is there that the migrations do not make (1 notice)
+        initech: view v is extra
+            no fix: drop it, or have a migration make it everywhere
+
+    the statements may have bare names: run them with the schema alone on the search_path
+    
+    "##);
     let answer = crate::cli::run(TENANTRY, &["doctor", "--only", "extra"], &db);
     assert_eq!(answer.code, 0, "a notice is no illness: {answer:?}");
     let answer =
         crate::cli::run(TENANTRY, &["doctor", "--tenant", "globex", "--skip", "missing", "--jobs", "1", "--json"], &db);
     assert_eq!(answer.code, 2);
-    insta::assert_snapshot!(without_times(&answer.out), @"");
+    insta::assert_snapshot!(without_times(&answer.out), @r##"
+    {
+      "healthy": false,
+      "tenants": 1,
+      "counts": {
+        "sequence-behind": 1
+      },
+      "findings": [
+        {
+          "kind": "sequence-behind",
+          "severity": "error",
+          "schema": "globex",
+          "table": "users_userprofile",
+          "columns": [
+            "id"
+          ],
+          "count": 1,
+          "examples": [
+            "7"
+          ],
+          "says": "sequence users_userprofile_id_seq is at 1, and 1 row of users_userprofile has a larger id",
+          "fix": {
+            "sql": "SELECT setval('\"globex\".\"users_userprofile_id_seq\"'::regclass, (SELECT max(\"id\") FROM \"globex\".\"users_userprofile\"))"
+          }
+        }
+      ],
+      "not_compared": [],
+    }
+    "##);
     assert_eq!(crate::cli::run(TENANTRY, &["doctor", "--only", "nonsense"], &db).code, 1);
     assert!(crate::cli::run_with(TENANTRY, &["doctor", "--kinds"], &[]).out.lines().count() == Kind::ALL.len());
 }

@@ -33,7 +33,7 @@ pub(super) fn report(report: &Report) -> String {
     if !report.not_compared.is_empty() {
         out += "\nnot looked at, or less closely:\n";
         for note in &report.not_compared {
-            out += &format!("    {}, in {}: {}\n", note.what, plural(note.schemas, "schema"), note.reason);
+            out += &format!("    {} ({}): {}\n", note.what, plural(note.schemas, "schema"), note.reason);
         }
     }
     out
