@@ -9,6 +9,9 @@ use super::{
 };
 use crate::structure::{self, Change, Difference, Structure, compare};
 
+/// How a difference from what most have is told from one from what the migrations make.
+pub(super) const BY_MAJORITY: &str = " (by the majority)";
+
 /// What a schema is compared with.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
@@ -95,7 +98,7 @@ fn draft(difference: &Difference, made: bool) -> Draft {
     };
     let says = match made {
         true => difference.says.clone(),
-        false => format!("{} (by the majority)", difference.says),
+        false => format!("{}{BY_MAJORITY}", difference.says),
     };
     let draft = Draft::new(kind, says, fix).severity(severity).examples(1, vec![difference.name.clone()]);
     match (&difference.table, difference.kind) {

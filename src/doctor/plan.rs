@@ -67,7 +67,10 @@ impl Planner<'_> {
         };
         // What holds elsewhere need not hold here.
         let others = self.around.usual.references.iter().chain(&self.around.public.references);
-        let lost = others.map(|reference| Reference { holds: false, ..reference.clone() });
+        let lost = others.cloned().map(|mut reference| {
+            reference.holds = false;
+            reference
+        });
         let mut all: Vec<Reference> = tables.references.iter().cloned().chain(lost).filter(|one| fits(&one)).collect();
         all.sort_by(|one, other| one.ends().cmp(&other.ends()));
         // The sort is stable, so the schema's own is the one that is kept.
