@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use diesel::{PgConnection, result::Error as DieselError};
+use diesel::PgConnection;
 
 use crate::{Error, migrate::Connector, pg};
 
@@ -14,6 +14,9 @@ pub(super) struct Crew<'c> {
     pub(super) connect: &'c Connector<'c>,
     pub(super) jobs: usize,
 }
+
+/// What was made, and what was in the way of the rest.
+type Outcome<'i, I, T> = (Vec<T>, Vec<(&'i I, Error)>);
 
 /// How many things a connection works on before it is replaced: the server keeps what it learns of every tenant
 /// in memory until then.
@@ -28,7 +31,7 @@ impl Crew<'_> {
         items: &'i [I],
         most: usize,
         work: impl Fn(&mut PgConnection, &[&'i I]) -> Result<Vec<T>, Error> + Sync,
-    ) -> Result<(Vec<T>, Vec<(&'i I, Error)>), Error> {
+    ) -> Result<Outcome<'i, I, T>, Error> {
         if items.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -80,7 +83,7 @@ fn in_parts<'i, I, T>(
 ) -> Result<(), Error> {
     match work(conn, items) {
         Ok(more) => made.extend(more),
-        Err(_) if pg::is_lost(conn) => return Err(lost()),
+        Err(error) if pg::is_lost(conn) => return Err(error),
         Err(error) if items.len() == 1 => failed.push((items[0], error)),
         Err(_) => {
             let (one, other) = items.split_at(items.len() / 2);
@@ -89,8 +92,4 @@ fn in_parts<'i, I, T>(
         }
     }
     Ok(())
-}
-
-fn lost() -> Error {
-    Error::Query(DieselError::BrokenTransactionManager)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Kind, Rules,
-    check::{self, Check, TableChecks},
+    check::{Check, TableChecks},
 };
 use crate::{
     pg::tables::{Key, Reference, Table, Tables},
@@ -41,13 +41,7 @@ impl Planner<'_> {
             let mut checks = self.nulls(name, table, forbidden);
             let is_open = |reference: &&Reference| !(self.trust_foreign_keys && reference.holds);
             let own = references.iter().filter(|reference| reference.child == *name).filter(is_open);
-            checks.extend(own.map(|reference| {
-                let partitioned = tables.tables.get(&reference.parent).is_some_and(|parent| parent.partitioned);
-                let there = self.around.readable.contains(&reference.parent)
-                    && self.around.public.has(&reference.parent, &reference.parent_columns);
-                let twin = there.then(|| self.around.public.tables[&reference.parent].partitioned);
-                check::orphan(reference, partitioned, twin)
-            }));
+            checks.extend(own.map(|reference| self.orphan(reference, tables)));
             checks.extend(self.columns(name, table));
             checks.extend(self.twins(name, table, &references, tables));
             checks.retain(|check| self.kinds.contains(&check.kind()));
@@ -57,6 +51,21 @@ impl Planner<'_> {
             }
         }
         plans
+    }
+
+    fn orphan(&self, reference: &Reference, tables: &Tables) -> Check {
+        let parent = tables.tables.get(&reference.parent);
+        let public = &self.around.public;
+        let twin = self.around.readable.contains(&reference.parent)
+            && public.has(&reference.parent, &reference.parent_columns);
+        Check::Orphan {
+            columns: reference.child_columns.clone(),
+            parent: reference.parent.clone(),
+            parent_columns: reference.parent_columns.clone(),
+            partitioned: parent.is_some_and(|parent| parent.partitioned),
+            indexed: parent.is_some_and(|parent| is_indexed(parent, &reference.parent_columns)),
+            twin: twin.then(|| public.tables[&reference.parent].partitioned),
+        }
     }
 
     /// The schema's own references, and those between the same tables that others have.
@@ -96,12 +105,13 @@ impl Planner<'_> {
             let there = self.around.readable.contains(&shared.parent)
                 && self.around.public.has(&shared.parent, std::slice::from_ref(&shared.parent_column));
             if there && table.columns.iter().any(|column| column.name == shared.column) {
-                let keys = &self.around.public.tables[&shared.parent].keys;
+                let parent = &self.around.public.tables[&shared.parent];
                 checks.push(Check::Dangling {
                     column: shared.column.clone(),
                     parent: shared.parent.clone(),
                     parent_column: shared.parent_column.clone(),
-                    indexed: keys.iter().any(|key| key.columns.first() == Some(&shared.parent_column)),
+                    indexed: is_indexed(parent, std::slice::from_ref(&shared.parent_column)),
+                    owner: owner == Some(&shared.column),
                 });
             }
         }
@@ -128,6 +138,11 @@ impl Planner<'_> {
         let twin = |same| Check::Twin { key: key.to_vec(), compared: compared.clone(), partitioned, same };
         [true, false].map(twin).into()
     }
+}
+
+/// Whether a row is found by a key that these columns begin.
+fn is_indexed(table: &Table, columns: &[String]) -> bool {
+    table.keys.iter().any(|key| key.columns.first().is_some_and(|first| columns.contains(first)))
 }
 
 /// The key by which a row is the same in any schema: not a number that each schema counts for itself.

@@ -52,7 +52,7 @@ impl<'a> Doctor<'a> {
             directory,
             rules,
             kinds,
-            jobs: (cores * 2).min(4),
+            jobs: cores.clamp(2, 8),
             statement_timeout,
             trust_foreign_keys: false,
         }
@@ -72,7 +72,9 @@ impl<'a> Doctor<'a> {
         self
     }
 
-    /// Sets how many connections to use. Defaults to twice the cores, and at most 4.
+    /// Sets how many connections to use. Defaults to as many as there are cores, 2 to 8.
+    ///
+    /// It is the server that works: more than it has cores do not help.
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
         self

@@ -161,6 +161,8 @@ fn rows_of_another_tenant_are_found() {
     let cure = "UPDATE users_userprofile SET tenant_id = NULL";
     let report = check(("globex", &plant), &["wrong-owner globex users_userprofile 1"], ("globex", cure));
     insta::assert_snapshot!(report.findings[0].says, @"1 row of users_userprofile belongs to tenant acme by tenant_id");
+    let plant = format!("UPDATE users_userprofile SET tenant_id = '{B1}'");
+    check(("globex", &plant), &["wrong-owner globex users_userprofile 1"], ("globex", cure));
 }
 
 #[test]
@@ -169,6 +171,15 @@ fn rows_of_users_that_do_not_exist_are_found() {
     let cure = format!("UPDATE users_userprofile SET user_id = {USER}");
     let report = check(("acme", &plant), &["dangling acme users_userprofile 1"], ("acme", &cure));
     assert_eq!(report.findings[0].examples, [B1]);
+}
+
+#[test]
+fn tenants_without_an_id_are_told_of_owners_that_do_not_exist() {
+    let db = fleet();
+    db.execute("acme", &format!("UPDATE users_userprofile SET tenant_id = '{B1}'"));
+    let directory = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap(), "initech".parse().unwrap()]);
+    let report = examine(&db, &Doctor::new(domain::migrations().unwrap(), &directory, domain::rules()));
+    assert_eq!(told(&report), ["dangling acme users_userprofile 1"]);
 }
 
 #[test]

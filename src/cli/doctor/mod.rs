@@ -24,7 +24,7 @@ pub(in crate::cli) struct Args {
     /// List the kinds of findings, and do nothing else
     #[arg(long)]
     kinds: bool,
-    /// How many connections to use [default: twice the cores, at most 4]
+    /// How many connections to use [default: as many as there are cores, 2 to 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: Option<u16>,
     /// Seconds that one query may take before its tenants count as unreadable [default: 60]

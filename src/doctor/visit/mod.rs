@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What comparing structures tells.
 const DRIFT: &[Kind] = &[Kind::Missing, Kind::Changed, Kind::Extra, Kind::Renamed];
 
+/// What is told of all tenants beside each other, and not again of a few.
+const KEPT: &[Kind] = &[Kind::CaseTwin, Kind::Owner, Kind::Grant];
+
 /// What looking at rows tells.
 const ROWS: &[Kind] = &[
     Kind::Orphan,
@@ -106,7 +109,7 @@ impl<'v> Visit<'v> {
             let again = std::mem::take(&mut self.doubtful);
             let names: BTreeSet<&str> = again.keys().map(SchemaName::as_str).collect();
             let is_again = |finding: &Finding| names.contains(finding.schema.as_str());
-            self.report.findings.retain(|finding| finding.kind == Kind::CaseTwin || !is_again(finding));
+            self.report.findings.retain(|finding| KEPT.contains(&finding.kind) || !is_again(finding));
             if pg::is_lost(&mut conn) {
                 conn = (self.crew.connect)()?;
             }
@@ -140,8 +143,8 @@ impl<'v> Visit<'v> {
         self.report.findings.extend(told);
         if whole {
             self.strangers(conn, &listing, &schemas, expected.len())?;
-            self.report.tenants = listing.tenants.len() + listing.refused.len();
-        } else if again.is_none() {
+        }
+        if again.is_none() {
             self.report.tenants = listing.tenants.len() + listing.refused.len();
         }
         let usable = |entry: &&TenantEntry| schemas.get(entry.schema.as_str()).is_some_and(|schema| schema.usable);
@@ -157,10 +160,10 @@ impl<'v> Visit<'v> {
         self.diagnose(&mut patients, &builds, &schemas, &listing)?;
         passed("builds");
         self.recheck(&mut patients)?;
+        self.outsiders(conn, &listing, &schemas, whole)?;
         if again.is_none() {
-            self.outsiders(conn, &listing, &schemas, whole)?;
+            self.rights(&patients)?;
         }
-        self.rights(&patients)?;
         passed("rights");
         self.ask_rows(&patients, &listing)?;
         passed("rows");
