@@ -324,3 +324,28 @@ fn a_tenant_that_is_renamed_or_dropped_during_the_run_is_one_line() {
     assert_eq!((failed, report.count("migrated")), (vec!["t05", "t06"], 9));
     assert_eq!(tenants.db.versions("elsewhere"), ["1"]);
 }
+
+#[test]
+fn a_schema_that_the_role_may_not_use_is_one_line() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, role) = (table_and_column(), format!("limited_{}", uuid::Uuid::new_v4().simple()));
+    let host = tenants.db.url().split_once('@').unwrap().1.to_owned();
+    tenants.db.execute(
+        "public",
+        &format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'x'; DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['public', '{}'] LOOP \
+             EXECUTE format('GRANT ALL ON SCHEMA %I TO {role}', t); EXECUTE format('ALTER TABLE %I.t OWNER TO {role}', t); \
+             EXECUTE format('ALTER TABLE %I.__diesel_schema_migrations OWNER TO {role}', t); END LOOP; END $$; \
+             REVOKE ALL ON SCHEMA t04 FROM {role}",
+            names.join("', '")
+        ),
+    );
+    let config = tenantry::Config::new(format!("postgres://{role}:x@{host}").parse().unwrap());
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let report = Run::new(&all).tenants(&|| tenantry::pg::connect(&config), &schemas).unwrap();
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    let failed: Vec<String> = report.failures().map(|(_, error)| error.chain()).collect();
+    assert_eq!((report.count("migrated"), failed.len()), (9, 1), "{failed:?}");
+    assert_eq!(failed[0], "the role may not use schema `t04`: GRANT USAGE ON SCHEMA \"t04\" to it");
+}
