@@ -82,6 +82,11 @@ impl Options {
         Ok(health(&report))
     }
 
+    /// Whether nothing is to be printed as long as all is well.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     fn options<'r>(&'r self, fleet: &Fleet<'r>, config: &Config, goal: &'r Goal) -> Run<'r> {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let mut run = Run::new(fleet.migrations)
