@@ -349,3 +349,33 @@ fn a_schema_that_the_role_may_not_use_is_one_line() {
     assert_eq!((report.count("migrated"), failed.len()), (9, 1), "{failed:?}");
     assert_eq!(failed[0], "the role may not use schema `t04`: GRANT USAGE ON SCHEMA \"t04\" to it");
 }
+
+#[test]
+fn a_canary_that_was_not_reached_stops_the_rest() {
+    let names = names(12);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, asked) = (table_and_column(), AtomicUsize::new(0));
+    // The worker of the canary loses its connection and gets no other; those of the rest would be well.
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        1..=30 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => tenantry::pg::connect(tenants.db.config()),
+    };
+    struct Cut<'t>(&'t Tenants);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Began { .. } = event {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+        }
+    }
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let (canary, cut) = (Canary::First(2), Cut(&tenants));
+    let run = Run::new(&all).jobs(1).attempts(1).canary(&canary).observer(&cut);
+    let report = run.tenants(&connect, &schemas).unwrap();
+    assert_eq!(report.count("migrated"), 0, "{:?}", outcomes(&report));
+    assert_eq!(tenants.db.versions("t11"), ["1"]);
+}
