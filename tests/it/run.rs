@@ -11,10 +11,11 @@ use std::{
 
 use diesel::{Connection, connection::SimpleConnection};
 use tenantry::{
-    Error,
-    directory::Glob,
+    Error, Fleet,
+    directory::{FixedList, Glob},
+    domain,
     migrate::{Canary, Event, Interrupt, Migrations, Observer, Run, apply},
-    pg::atomically,
+    pg::{self, atomically},
 };
 
 use crate::support::{Tenants, migrations, outcomes};
@@ -343,7 +344,7 @@ fn a_schema_that_the_role_may_not_use_is_one_line() {
     );
     let config = tenantry::Config::new(format!("postgres://{role}:x@{host}").parse().unwrap());
     let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
-    let report = Run::new(&all).tenants(&|| tenantry::pg::connect(&config), &schemas).unwrap();
+    let report = Run::new(&all).tenants(&|| pg::connect(&config), &schemas).unwrap();
     tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     let failed: Vec<String> = report.failures().map(|(_, error)| error.chain()).collect();
     assert_eq!((report.count("migrated"), failed.len()), (9, 1), "{failed:?}");
@@ -358,7 +359,7 @@ fn a_canary_that_was_not_reached_stops_the_rest() {
     // The worker of the canary loses its connection and gets no other; those of the rest would be well.
     let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
         1..=30 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
-        _ => tenantry::pg::connect(tenants.db.config()),
+        _ => pg::connect(tenants.db.config()),
     };
     struct Cut<'t>(&'t Tenants);
     impl Observer for Cut<'_> {
@@ -378,4 +379,13 @@ fn a_canary_that_was_not_reached_stops_the_rest() {
     let report = run.tenants(&connect, &schemas).unwrap();
     assert_eq!(report.count("migrated"), 0, "{:?}", outcomes(&report));
     assert_eq!(tenants.db.versions("t11"), ["1"]);
+}
+
+#[test]
+fn a_tenant_that_is_listed_twice_is_migrated_once() {
+    let (tenants, all) = (Tenants::new(["acme"]), table());
+    let twice = FixedList(vec!["acme".parse().unwrap(), "acme".parse().unwrap()]);
+    let fleet = Fleet { migrations: &all, directory: &twice, rules: domain::rules() };
+    let report = fleet.run(&Run::new(&all), &|| pg::connect(tenants.db.config())).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
 }
