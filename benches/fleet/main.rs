@@ -1,7 +1,8 @@
 //! How fast a fleet is migrated: the program, beside `psql` sending the same SQL, one message per tenant, and a
 //! naive loop of `SET search_path` and Diesel's `run_pending_migrations`, on as many connections each.
 //!
-//! `script/with-postgres --durable cargo bench --bench fleet` (a quarter of an hour; `TENANTS=1000` for less).
+//! `script/with-postgres --durable cargo bench --bench fleet` (a quarter of an hour; `TENANTS=1000` for less,
+//! `JOBS=4` for other numbers of connections than the machine has cores).
 //! Writes `docs/fleet.svg`.
 
 mod plot;
@@ -20,7 +21,7 @@ use tenantry::{
     testing::TestDatabase,
 };
 
-use ways::{JOBS, Target, Way};
+use ways::{Target, Way, jobs};
 
 /// How often the smaller fleets are measured: the median counts.
 const ROUNDS: usize = 3;
@@ -36,7 +37,7 @@ struct Row {
 fn main() {
     let most: usize = std::env::var("TENANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     let few = most.div_ceil(10);
-    println!("| {:<40} | tenantry | psql | naive | of psql | of naive |", format!("{JOBS} connections"));
+    println!("| {:<40} | tenantry | psql | naive | of psql | of naive |", format!("{} connections", jobs()));
     println!("| --- | --- | --- | --- | --- | --- |");
     let all = domain::migrations().expect("the migrations");
     let first = all.with_tenant_up_to("0001").expect("0001");
@@ -158,7 +159,7 @@ fn fleet(tenants: usize, start: Option<&Migrations>) -> Built {
     let directory = FixedList(if start.is_some() { schemas.clone() } else { Vec::new() });
     let migrations = start.unwrap_or(domain::migrations().expect("the migrations"));
     let fleet = Fleet { migrations, directory: &directory, rules: domain::rules() };
-    let report = fleet.run(&Run::new(migrations).jobs(JOBS), &|| pg::connect(db.config())).expect("a run");
+    let report = fleet.run(&Run::new(migrations).jobs(jobs()), &|| pg::connect(db.config())).expect("a run");
     assert_eq!(report.failures().count(), 0);
     // `public` is nobody's to measure.
     Run::new(domain::migrations().expect("the migrations")).public(&mut db.connect()).expect("public");

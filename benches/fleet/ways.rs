@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::Write as _,
+    num::NonZeroUsize,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -15,8 +16,11 @@ use tenantry::{Config, SchemaName, domain, pg};
 
 const TENANT: EmbeddedMigrations = embed_migrations!("migrations/tenant");
 
-/// On how many connections each of them works.
-pub const JOBS: usize = 4;
+/// On how many connections each of them works: as many as the machine has cores, unless `JOBS` says otherwise.
+pub fn jobs() -> usize {
+    let cores = || thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    std::env::var("JOBS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(cores)
+}
 
 /// A fleet to be migrated.
 pub struct Target {
@@ -53,7 +57,7 @@ impl Way {
 /// The program itself, from its start to its exit, and the most memory that it had, in MB.
 pub fn tenantry(target: &Target) -> f64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_migrate-all-tenants"))
-        .args(["--schemas", "tenant_*", "--quiet", "--jobs", &JOBS.to_string()])
+        .args(["--schemas", "tenant_*", "--quiet", "--jobs", &jobs().to_string()])
         .env("DATABASE_URL", &target.url)
         .spawn()
         .expect("the program");
@@ -80,7 +84,7 @@ fn peak(status: &str) -> Option<f64> {
 
 fn naive(target: &Target) {
     thread::scope(|threads| {
-        for part in target.schemas.chunks(target.schemas.len().div_ceil(JOBS)) {
+        for part in target.schemas.chunks(target.schemas.len().div_ceil(jobs())) {
             threads.spawn(move || {
                 let conn = &mut pg::connect(&target.config()).expect("a connection");
                 for schema in part {
@@ -109,7 +113,7 @@ fn psql(target: &Target) {
     }
     let scripts = &scripts;
     thread::scope(|threads| {
-        for part in target.schemas.chunks(target.schemas.len().div_ceil(JOBS)) {
+        for part in target.schemas.chunks(target.schemas.len().div_ceil(jobs())) {
             threads.spawn(move || {
                 let mut child = Command::new("psql")
                     .args(["-Xq", "-v", "ON_ERROR_STOP=1", &target.url])

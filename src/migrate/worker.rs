@@ -15,7 +15,10 @@ use super::{
     step::{Direction, Step},
     survey::Surveyor,
 };
-use crate::{Error, SchemaName};
+use crate::{
+    Error, SchemaName,
+    pg::engine::{self, Engine},
+};
 
 /// After how many migrated schemas a worker takes a fresh connection: its catalog cache grows with every table it has
 /// seen, and never shrinks.
@@ -29,6 +32,7 @@ pub(super) struct Worker<'p> {
     connect: &'p Connector<'p>,
     conn: PgConnection,
     pace: Pace,
+    engine: Engine,
     surveyor: Surveyor,
     served: usize,
     lines: Vec<Line>,
@@ -38,8 +42,9 @@ pub(super) struct Worker<'p> {
 
 impl<'p> Worker<'p> {
     pub(super) fn new(pass: &'p Pass<'p, 'p>, connect: &'p Connector<'p>) -> Result<Self, Error> {
-        let (conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
-        Ok(Self { pass, connect, conn, pace, surveyor: Surveyor::default(), served: 0, lines: Vec::new(), proven: 0 })
+        let (mut conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
+        let (engine, surveyor) = (engine::detect(&mut conn)?, Surveyor::default());
+        Ok(Self { pass, connect, conn, pace, engine, surveyor, served: 0, lines: Vec::new(), proven: 0 })
     }
 
     /// Works on chunks until there are none left, or no connection.
@@ -102,7 +107,12 @@ impl<'p> Worker<'p> {
         let (run, started) = (self.pass.run, Instant::now());
         let _span = tracing::debug_span!("group", tenants = group.len()).entered();
         group.iter().for_each(|task| run.observer.on(&Event::Began { schema: &task.schema }));
-        match group::apply(run, &mut self.conn, group) {
+        // Citus takes most DDL only in a message of its own.
+        let sent = match self.engine {
+            Engine::Postgres => group::apply(run, &mut self.conn, group),
+            Engine::Citus => Ok(false),
+        };
+        match sent {
             Ok(true) => {
                 let duration = started.elapsed();
                 self.pace.took(group.len(), duration);
