@@ -70,6 +70,8 @@ pub(super) fn back(
         output::print(&text);
         return Ok(Health::from(plan.refused.is_empty()));
     }
-    confirm::confirm(&text, yes)?;
+    if !(yes && how.is_quiet()) {
+        confirm::confirm(&text, yes)?;
+    }
     how.run(fleet, config, goal)
 }

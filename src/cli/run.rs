@@ -8,7 +8,7 @@ use super::{Health, events::Events, interrupt, output, progress::Progress, rende
 use crate::{
     Config, Fleet,
     directory::Glob,
-    migrate::{Canary, Goal, Observer, Report, Run},
+    migrate::{Canary, Goal, Report, Run},
     pg,
 };
 
@@ -67,21 +67,24 @@ enum OnFailure {
 impl Options {
     /// Carries out a run with this goal, shows how it goes along, and prints what it did.
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config, goal: &Goal) -> Result<Health> {
-        let (progress, events);
-        let observer: &dyn Observer = if self.json {
-            events = Events;
-            &events
-        } else {
-            progress = Progress::new(self.quiet);
-            &progress
+        let run = self.options(&fleet, config, goal);
+        let connect = || pg::connect(config);
+        let report = match self.json {
+            true => fleet.run(&run.observer(&Events), &connect)?,
+            // The bar is gone before anything else is printed.
+            false => fleet.run(&run.observer(&Progress::new(self.quiet)), &connect)?,
         };
-        let report = fleet.run(&self.options(&fleet, config, goal).observer(observer), &|| pg::connect(config))?;
         if self.json {
             Events::summary(&report);
         } else if !self.quiet || report.failures().next().is_some() {
             output::print(&render::report(&report, goal));
         }
         Ok(health(&report))
+    }
+
+    /// Whether nothing is to be printed as long as all is well.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     fn options<'r>(&'r self, fleet: &Fleet<'r>, config: &Config, goal: &'r Goal) -> Run<'r> {

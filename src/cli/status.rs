@@ -33,10 +33,8 @@ impl Args {
             return Ok(Health::from(lacking.is_empty()));
         }
         let healthy = status.is_healthy();
-        if self.behind {
-            status.schemas.retain(|found| !found.is_current());
-        }
         if self.json {
+            status.schemas.retain(|found| !(self.behind && found.is_current()));
             output::json(&Json { healthy, status: &status })?;
         } else {
             output::print(&render::status(&status, self.behind));

@@ -2,6 +2,8 @@
 
 mod selection;
 
+use std::collections::BTreeSet;
+
 use diesel::PgConnection;
 use serde::Serialize;
 use uuid::Uuid;
@@ -93,14 +95,16 @@ impl TenantDirectory for SchemaPattern {
     }
 }
 
-/// These schemas and no others.
+/// These schemas and no others, each once.
 #[derive(Debug, Clone)]
 pub struct FixedList(pub Vec<SchemaName>);
 
 impl TenantDirectory for FixedList {
     fn list(&self, _: &mut PgConnection) -> Result<Listing, Error> {
         let entry = |schema: &SchemaName| TenantEntry { schema: schema.clone(), id: None, active: true };
-        Ok(Listing { tenants: self.0.iter().map(entry).collect(), refused: Vec::new() })
+        let mut seen = BTreeSet::new();
+        let tenants = self.0.iter().filter(|schema| seen.insert(*schema)).map(entry).collect();
+        Ok(Listing { tenants, refused: Vec::new() })
     }
 }
 

@@ -37,8 +37,9 @@ pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) 
     let steps = group.iter().flat_map(|task| task.steps.iter().map(|step| (&task.schema, *step)));
     // The run ends with a commit that waits for the disk, and WAL is written in order.
     let message = format!(
-        "BEGIN; SET LOCAL synchronous_commit = off; {};\n{}\n{};\nCOMMIT",
+        "BEGIN; SET LOCAL synchronous_commit = off; {};\n{};\n{}\n{};\nCOMMIT",
         lock::bounding("SET LOCAL", run.lock_timeout, run.statement_timeout),
+        lock::must_lock(group.iter().map(|task| &task.schema)),
         parts.concat(),
         run.number.map(|number| step::remember_all(number, steps)).unwrap_or_default(),
     );
@@ -53,7 +54,7 @@ pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) 
 fn part(task: &Task<'_>) -> Option<String> {
     let schema = &task.schema;
     let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
-    let mut part = format!("{path};\nSELECT {};\n", lock::must_lock(schema));
+    let mut part = format!("{path};\n");
     if task.fresh {
         part += CREATE_MIGRATIONS_TABLE;
     }

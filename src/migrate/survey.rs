@@ -4,12 +4,16 @@ use serde::Serialize;
 use super::{Migration, Migrations, Set};
 use crate::{
     Error, SchemaName,
-    pg::catalog::{self, History},
+    pg::{
+        self,
+        catalog::{self, History},
+        engine::{self, Engine},
+    },
 };
 
 /// How many schemas one query reads. More are slower, and all of a large fleet's at once would fill the
 /// server's lock table.
-pub(super) const CHUNK: usize = 50;
+pub(super) const CHUNK: usize = 64;
 
 /// Where one schema stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,7 +77,12 @@ pub fn survey(
     migrations: &Migrations,
 ) -> QueryResult<Vec<SchemaStatus>> {
     let mut found = Vec::with_capacity(schemas.len());
-    for chunk in schemas.chunks(CHUNK) {
+    let size = match engine::detect(conn)? {
+        Engine::Postgres => CHUNK,
+        // There it is quicker, and a node that is down costs its own schemas only.
+        Engine::Citus => 1,
+    };
+    for chunk in schemas.chunks(size) {
         match survey_chunk(conn, chunk, migrations) {
             Ok(chunk) => found.extend(chunk),
             // One of them was dropped between two queries: the others are read on their own.
@@ -103,6 +112,45 @@ pub fn version(conn: &mut PgConnection, schema: &SchemaName) -> Result<Option<St
         Some(History::Readable) => {
             Ok(catalog::versions(conn, &[schema])?.remove(schema.as_str()).and_then(|mut found| found.pop()))
         }
+    }
+}
+
+/// A survey that reads the histories without first asking which of them are there.
+///
+/// That saves a good part of the time where nothing is amiss. The first history that is not there makes the query
+/// fail, which the server logs, and from then on this surveyor asks first.
+#[derive(Debug, Default)]
+pub(super) struct Surveyor {
+    asks_first: bool,
+}
+
+impl Surveyor {
+    /// What [`survey`] would find.
+    pub(super) fn survey(
+        &mut self,
+        conn: &mut PgConnection,
+        schemas: &[SchemaName],
+        migrations: &Migrations,
+    ) -> QueryResult<Vec<SchemaStatus>> {
+        // A query that fails inside a transaction would end it.
+        if self.asks_first || pg::depth(conn) > 0 {
+            return survey(conn, schemas, migrations);
+        }
+        let mut found = Vec::with_capacity(schemas.len());
+        for chunk in schemas.chunks(CHUNK) {
+            match catalog::versions(conn, &chunk.iter().collect::<Vec<_>>()) {
+                Ok(mut versions) => found.extend(chunk.iter().map(|schema| {
+                    let applied = versions.remove(schema.as_str()).unwrap_or_default();
+                    SchemaStatus { schema: schema.clone(), state: compare(schema, applied, migrations) }
+                })),
+                Err(_) => {
+                    self.asks_first = true;
+                    found.extend(survey(conn, &schemas[found.len()..], migrations)?);
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -13,19 +13,27 @@ use super::{
     carry_out::Pass,
     group::{self, Pace, Task},
     step::{Direction, Step},
-    survey,
+    survey::Surveyor,
 };
-use crate::{Error, SchemaName};
+use crate::{
+    Error, SchemaName,
+    pg::engine::{self, Engine},
+};
 
-/// After how many schemas a worker takes a fresh connection: its catalog cache grows with every schema it has
+/// After how many migrated schemas a worker takes a fresh connection: its catalog cache grows with every table it has
 /// seen, and never shrinks.
 const RECYCLE: usize = 1000;
+
+/// How many schemas may be looked at for each that may be migrated: of those it sees one small table.
+const LOOKS: usize = 10;
 
 pub(super) struct Worker<'p> {
     pass: &'p Pass<'p, 'p>,
     connect: &'p Connector<'p>,
     conn: PgConnection,
     pace: Pace,
+    engine: Engine,
+    surveyor: Surveyor,
     served: usize,
     lines: Vec<Line>,
     /// How many of the lines were read back already.
@@ -34,8 +42,9 @@ pub(super) struct Worker<'p> {
 
 impl<'p> Worker<'p> {
     pub(super) fn new(pass: &'p Pass<'p, 'p>, connect: &'p Connector<'p>) -> Result<Self, Error> {
-        let (conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
-        Ok(Self { pass, connect, conn, pace, served: 0, lines: Vec::new(), proven: 0 })
+        let (mut conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
+        let (engine, surveyor) = (engine::detect(&mut conn)?, Surveyor::default());
+        Ok(Self { pass, connect, conn, pace, engine, surveyor, served: 0, lines: Vec::new(), proven: 0 })
     }
 
     /// Works on chunks until there are none left, or no connection.
@@ -55,16 +64,16 @@ impl<'p> Worker<'p> {
     }
 
     fn chunk(&mut self, chunk: &[SchemaName]) -> Result<(), Error> {
-        if self.served >= RECYCLE {
+        if self.served >= RECYCLE * LOOKS {
             self.read_back();
             self.reconnect()?;
         }
         self.served += chunk.len();
         let run = self.pass.run;
-        let found = match survey(&mut self.conn, chunk, run.migrations) {
+        let found = match self.surveyor.survey(&mut self.conn, chunk, run.migrations) {
             Err(_) if self.conn.is_broken() => {
                 self.reconnect()?;
-                survey(&mut self.conn, chunk, run.migrations)?
+                self.surveyor.survey(&mut self.conn, chunk, run.migrations)?
             }
             found => found?,
         };
@@ -83,6 +92,7 @@ impl<'p> Worker<'p> {
         // Alone a schema that is missing or cannot be read will be told what is wrong with it.
         let (strange, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.steps.is_empty());
         self.one_by_one(&strange)?;
+        self.served += tasks.len() * (LOOKS - 1);
         let mut left = tasks.as_slice();
         while !left.is_empty() && !self.pass.is_over() {
             let (group, rest) = left.split_at(self.pace.size().min(left.len()));
@@ -97,7 +107,12 @@ impl<'p> Worker<'p> {
         let (run, started) = (self.pass.run, Instant::now());
         let _span = tracing::debug_span!("group", tenants = group.len()).entered();
         group.iter().for_each(|task| run.observer.on(&Event::Began { schema: &task.schema }));
-        match group::apply(run, &mut self.conn, group) {
+        // Citus takes most DDL only in a message of its own.
+        let sent = match self.engine {
+            Engine::Postgres => group::apply(run, &mut self.conn, group),
+            Engine::Citus => Ok(false),
+        };
+        match sent {
             Ok(true) => {
                 let duration = started.elapsed();
                 self.pace.took(group.len(), duration);
@@ -190,7 +205,7 @@ fn line(schema: &SchemaName, steps: &[Step<'_>], result: Result<(), Error>, dura
 pub(super) fn read_back(run: &Run<'_>, conn: &mut PgConnection, lines: &mut [Line]) {
     let changed: Vec<SchemaName> =
         lines.iter().filter(|line| line.is_changed()).filter_map(|line| line.schema.parse().ok()).collect();
-    match survey(conn, &changed, run.migrations) {
+    match Surveyor::default().survey(conn, &changed, run.migrations) {
         Ok(found) => {
             let mut found: HashMap<String, SchemaStatus> =
                 found.into_iter().map(|status| (status.schema.to_string(), status)).collect();

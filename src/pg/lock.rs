@@ -123,11 +123,13 @@ pub(crate) fn restore(conn: &mut PgConnection, Bounds(lock, statement): &Bounds)
     conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}"))
 }
 
-/// An expression that takes the schema's lock, or fails: for a message whose results nobody reads.
-pub(crate) fn must_lock(schema: &SchemaName) -> String {
-    let name = quote::literal(&format!("tenantry:{schema}"));
+/// The statement that takes the locks of all these schemas, or fails: for a message whose results nobody reads.
+pub(crate) fn must_lock<'s>(schemas: impl Iterator<Item = &'s SchemaName>) -> String {
+    let names: Vec<String> = schemas.map(|schema| quote::literal(&format!("tenantry:{schema}"))).collect();
     format!(
-        "CASE WHEN pg_try_advisory_xact_lock(hashtextextended({name}, 0)) THEN 0 ELSE ('locked: ' || now())::int END"
+        "SELECT CASE WHEN bool_and(pg_try_advisory_xact_lock(hashtextextended(name, 0))) THEN 0 \
+         ELSE ('locked: ' || now())::int END FROM unnest(ARRAY[{}]) AS name",
+        names.join(", ")
     )
 }
 

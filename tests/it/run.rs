@@ -11,10 +11,11 @@ use std::{
 
 use diesel::{Connection, connection::SimpleConnection};
 use tenantry::{
-    Error,
-    directory::Glob,
+    Error, Fleet,
+    directory::{FixedList, Glob},
+    domain,
     migrate::{Canary, Event, Interrupt, Migrations, Observer, Run, apply},
-    pg::atomically,
+    pg::{self, atomically},
 };
 
 use crate::support::{Tenants, migrations, outcomes};
@@ -323,4 +324,68 @@ fn a_tenant_that_is_renamed_or_dropped_during_the_run_is_one_line() {
     let failed: Vec<&str> = report.failures().map(|(schema, _)| schema).collect();
     assert_eq!((failed, report.count("migrated")), (vec!["t05", "t06"], 9));
     assert_eq!(tenants.db.versions("elsewhere"), ["1"]);
+}
+
+#[test]
+fn a_schema_that_the_role_may_not_use_is_one_line() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, role) = (table_and_column(), format!("limited_{}", uuid::Uuid::new_v4().simple()));
+    let host = tenants.db.url().split_once('@').unwrap().1.to_owned();
+    tenants.db.execute(
+        "public",
+        &format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'x'; DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['public', '{}'] LOOP \
+             EXECUTE format('GRANT ALL ON SCHEMA %I TO {role}', t); EXECUTE format('ALTER TABLE %I.t OWNER TO {role}', t); \
+             EXECUTE format('ALTER TABLE %I.__diesel_schema_migrations OWNER TO {role}', t); END LOOP; END $$; \
+             REVOKE ALL ON SCHEMA t04 FROM {role}",
+            names.join("', '")
+        ),
+    );
+    let config = tenantry::Config::new(format!("postgres://{role}:x@{host}").parse().unwrap());
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let report = Run::new(&all).tenants(&|| pg::connect(&config), &schemas).unwrap();
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    let failed: Vec<String> = report.failures().map(|(_, error)| error.chain()).collect();
+    assert_eq!((report.count("migrated"), failed.len()), (9, 1), "{failed:?}");
+    assert_eq!(failed[0], "the role may not use schema `t04`: GRANT USAGE ON SCHEMA \"t04\" to it");
+}
+
+#[test]
+fn a_canary_that_was_not_reached_stops_the_rest() {
+    let names = names(12);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, asked) = (table_and_column(), AtomicUsize::new(0));
+    // The worker of the canary loses its connection and gets no other; those of the rest would be well.
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        1..=30 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => pg::connect(tenants.db.config()),
+    };
+    struct Cut<'t>(&'t Tenants);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Began { .. } = event {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+        }
+    }
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let (canary, cut) = (Canary::First(2), Cut(&tenants));
+    let run = Run::new(&all).jobs(1).attempts(1).canary(&canary).observer(&cut);
+    let report = run.tenants(&connect, &schemas).unwrap();
+    assert_eq!(report.count("migrated"), 0, "{:?}", outcomes(&report));
+    assert_eq!(tenants.db.versions("t11"), ["1"]);
+}
+
+#[test]
+fn a_tenant_that_is_listed_twice_is_migrated_once() {
+    let (tenants, all) = (Tenants::new(["acme"]), table());
+    let twice = FixedList(vec!["acme".parse().unwrap(), "acme".parse().unwrap()]);
+    let fleet = Fleet { migrations: &all, directory: &twice, rules: domain::rules() };
+    let report = fleet.run(&Run::new(&all), &|| pg::connect(tenants.db.config())).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
 }

@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{columns, plural, text};
+use super::{SHOWN, columns, plural, text};
 use crate::runs::{PastLine, PastRun, PastStep};
 
 /// The runs that are remembered, the newest first.
@@ -19,21 +21,43 @@ pub(in crate::cli) fn past_runs(runs: &[PastRun]) -> String {
 
 /// One run: what it was to do, and what it did, schema by schema.
 pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastStep]) -> String {
+    let mut done = BTreeMap::<&str, Vec<String>>::new();
+    for step in steps {
+        let version = if step.up { step.version.clone() } else { format!("back {}", step.version) };
+        done.entry(&step.schema).or_default().push(version);
+    }
     let mut table = columns();
+    // Schemas to which the same happened are listed up to a point, as when it did.
+    let mut alike = BTreeMap::<&str, usize>::new();
     for line in lines {
+        let seen = alike.entry(line.error.as_deref().unwrap_or(&line.outcome)).or_default();
+        *seen += 1;
+        if *seen > SHOWN {
+            continue;
+        }
         let detail = match &line.error {
             Some(error) => error.clone(),
-            None => format!("{} in {} ms", versions(steps, &line.schema), line.duration_ms),
+            None => format!(
+                "{} in {} ms",
+                done.get(&*line.schema).map(|done| done.join(", ")).unwrap_or_default(),
+                line.duration_ms
+            ),
         };
         let detail = if line.attempts > 1 { format!("{detail}, after {} attempts", line.attempts) } else { detail };
         table.add_row([line.schema.clone(), line.outcome.clone(), detail]);
     }
+    let mut more: String = alike
+        .iter()
+        .filter(|(_, count)| **count > SHOWN)
+        .map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN))
+        .collect();
     if run.ended_at.is_none() {
         // Whoever killed it left no lines, but each step was committed with its migration.
-        let mut schemas: Vec<&str> = steps.iter().map(|step| step.schema.as_str()).collect();
-        schemas.dedup();
-        for schema in schemas {
-            table.add_row([schema.into(), "done".into(), versions(steps, schema)]);
+        for (schema, done) in done.iter().take(SHOWN) {
+            table.add_row([(*schema).into(), "done".into(), done.join(", ")]);
+        }
+        if done.len() > SHOWN {
+            more += &format!("… and {} more done\n", done.len() - SHOWN);
         }
     }
     let chosen = match &run.schemas {
@@ -41,7 +65,7 @@ pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastS
         None => "the whole fleet".into(),
     };
     format!(
-        "run {}: {}, {chosen}\n{} by {} with {}\n{}\n\n{}",
+        "run {}: {}, {chosen}\n{} by {} with {}\n{}\n\n{}{more}",
         run.id,
         goal(&run.options),
         time(run.started_at),
@@ -91,10 +115,4 @@ fn outcome(run: &PastRun) -> String {
         (_, _, None) => "under way, or killed".into(),
         _ => "-".into(),
     }
-}
-
-fn versions(steps: &[PastStep], schema: &str) -> String {
-    let of = |step: &&PastStep| step.schema == schema;
-    let shown = |step: &PastStep| if step.up { step.version.clone() } else { format!("back {}", step.version) };
-    steps.iter().filter(of).map(shown).collect::<Vec<_>>().join(", ")
 }
