@@ -5,6 +5,11 @@ pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Quotes a table's name together with its schema's.
+pub(crate) fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(name))
+}
+
 /// Quotes a text for a message that cannot carry bound values: a batch of several statements.
 pub(crate) fn literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");

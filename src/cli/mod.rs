@@ -15,6 +15,7 @@
 
 mod baseline;
 mod confirm;
+mod doctor;
 mod events;
 mod interrupt;
 mod lint;
@@ -64,6 +65,7 @@ enum Verb {
     Revert(revert::Args),
     Redo(redo::Args),
     Runs(runs::Args),
+    Doctor(doctor::Args),
     Repair(repair::Args),
     Baseline(baseline::Args),
     Lint(lint::Args),
@@ -107,6 +109,11 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             );
             return args.run();
         }
+        if let Verb::Doctor(args) = &verb
+            && args.lists_kinds()
+        {
+            return Ok(args.list_kinds());
+        }
         let config = Config::from_env()?;
         tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
@@ -115,6 +122,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
             Verb::Revert(args) => args.run(fleet, &config),
             Verb::Redo(args) => args.run(fleet, &config),
             Verb::Runs(args) => args.run(fleet, &config),
+            Verb::Doctor(args) => args.run(fleet, &config),
             Verb::Repair(args) => args.run(fleet, all, &config),
             Verb::Baseline(args) => args.run(fleet, &config),
             Verb::Lint(args) => args.run(),

@@ -3,7 +3,9 @@ use diesel::{
     sql_types::{Array, BigInt, Bool, Text},
 };
 
-use super::{Fill, Finding, Problem, Rules};
+use serde::Serialize;
+
+use super::{Fill, Rules};
 use crate::{
     SchemaName,
     pg::tables::{self, Reference, Tables},
@@ -14,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Examined {
     /// What is wrong.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<Symptom>,
     pub(crate) tenant: Tables,
     pub(crate) references: Vec<Reference>,
 }
@@ -26,7 +28,46 @@ impl Examined {
     }
 }
 
-/// Looks through one tenant's schema.
+/// Something that is wrong with the rows of one tenant, as a [repair](crate::repair) needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Symptom {
+    /// Where.
+    pub schema: SchemaName,
+    /// In which of its tables.
+    pub table: String,
+    /// What.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// What can be wrong with a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "problem", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Problem {
+    /// A column that a [`Fill`] names is null in some rows.
+    Nulls {
+        /// The column.
+        column: String,
+        /// How many rows.
+        rows: i64,
+    },
+    /// Rows refer to one that is not in their schema.
+    Orphans {
+        /// The referring columns.
+        columns: Vec<String>,
+        /// The table that should have the row.
+        parent: String,
+        /// The value of the referring columns, as text.
+        key: Vec<String>,
+        /// How many rows refer to it.
+        rows: i64,
+        /// Whether `public` has the row.
+        in_public: bool,
+    },
+}
+
+/// Looks through one tenant's schema for what a [repair](crate::repair) can put right.
 ///
 /// # Errors
 ///
@@ -72,7 +113,7 @@ fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
     all
 }
 
-fn nulls(conn: &mut PgConnection, schema: &SchemaName, fill: &Fill) -> QueryResult<Option<Finding>> {
+fn nulls(conn: &mut PgConnection, schema: &SchemaName, fill: &Fill) -> QueryResult<Option<Symptom>> {
     #[derive(diesel::QueryableByName)]
     struct Count {
         #[diesel(sql_type = BigInt)]
@@ -85,7 +126,7 @@ fn nulls(conn: &mut PgConnection, schema: &SchemaName, fill: &Fill) -> QueryResu
         quote::identifier(&fill.column),
     ))
     .get_result(conn)?;
-    Ok((count.rows > 0).then(|| Finding {
+    Ok((count.rows > 0).then(|| Symptom {
         schema: schema.clone(),
         table: fill.table.clone(),
         problem: Problem::Nulls { column: fill.column.clone(), rows: count.rows },
@@ -97,7 +138,7 @@ fn orphans(
     schema: &SchemaName,
     reference: &Reference,
     public: &Tables,
-) -> QueryResult<Vec<Finding>> {
+) -> QueryResult<Vec<Symptom>> {
     #[derive(diesel::QueryableByName)]
     struct Orphan {
         #[diesel(sql_type = Array<Text>)]
@@ -129,7 +170,7 @@ fn orphans(
         here = exists(schema),
     ))
     .load(conn)?;
-    let finding = |orphan: Orphan| Finding {
+    let finding = |orphan: Orphan| Symptom {
         schema: schema.clone(),
         table: reference.child.clone(),
         problem: Problem::Orphans {

@@ -16,7 +16,7 @@ pub use tenants::Registry;
 
 use crate::{
     Error, Fleet,
-    doctor::{Fill, Rules},
+    doctor::{Fill, Rules, Shared},
     migrate::{MigrationSet, Migrations},
 };
 
@@ -46,13 +46,20 @@ pub fn fleet() -> Result<Fleet<'static>, Error> {
     Ok(Fleet { migrations: migrations()?, directory: &Registry, rules: rules() })
 }
 
-/// What the doctor must know of these tables: which column names the tenant, and what fills which null.
+/// What the doctor must know of these tables: which column names the tenant, what fills which null,
+/// and which columns refer to a table of `public`.
 pub fn rules() -> &'static Rules {
     static RULES: LazyLock<Rules> = LazyLock::new(|| {
         let fill = |table: &str, column: &str, from: &[&str]| Fill {
             table: table.into(),
             column: column.into(),
             from: from.iter().map(ToString::to_string).collect(),
+        };
+        let shared = |column: &str, parent: &str| Shared {
+            table: "users_userprofile".into(),
+            column: column.into(),
+            parent: parent.into(),
+            parent_column: "id".into(),
         };
         Rules {
             fills: vec![
@@ -61,6 +68,7 @@ pub fn rules() -> &'static Rules {
                 fill("business_business", "updated_at", &["created_at"]),
             ],
             owner_column: Some("tenant_id".into()),
+            shared: vec![shared("user_id", "custom_auth_user"), shared("tenant_id", "custom_auth_tenant")],
         }
     });
     &RULES

@@ -1,10 +1,10 @@
-//! The tables of one schema, for moving rows: columns, keys and references, from the catalog.
+//! The tables of schemas, for looking at rows and moving them: columns, keys and references, from the catalog.
 
 use std::collections::BTreeMap;
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
-    sql_types::{Array, Bool, Text},
+    sql_types::{Array, BigInt, Bool, Nullable, Text},
 };
 
 use crate::SchemaName;
@@ -19,6 +19,8 @@ pub(crate) struct Tables {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
+    /// Whether its rows are in other tables, which only it is asked for.
+    pub(crate) partitioned: bool,
     pub(crate) columns: Vec<Column>,
     /// What may not be there twice, the primary key first.
     pub(crate) keys: Vec<Key>,
@@ -27,7 +29,11 @@ pub(crate) struct Table {
 #[derive(Debug, Clone, diesel::QueryableByName)]
 pub(crate) struct Column {
     #[diesel(sql_type = Text)]
+    schema: String,
+    #[diesel(sql_type = Text)]
     table: String,
+    #[diesel(sql_type = Bool)]
+    partitioned: bool,
     #[diesel(sql_type = Text)]
     pub(crate) name: String,
     /// Computed from others: never written.
@@ -38,10 +44,24 @@ pub(crate) struct Column {
     /// Numbered by a sequence: an identity, or a serial.
     #[diesel(sql_type = Bool)]
     pub(crate) numbered: bool,
+    /// Whether it may not be null.
+    #[diesel(sql_type = Bool)]
+    pub(crate) required: bool,
+    /// The sequence of the same schema that numbers it, if it is a whole number.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(crate) sequence: Option<String>,
+    /// Where that sequence begins.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(crate) start: Option<i64>,
+    /// Whether that sequence counts downwards.
+    #[diesel(sql_type = Bool)]
+    pub(crate) descends: bool,
 }
 
 #[derive(Debug, Clone, diesel::QueryableByName)]
 pub(crate) struct Key {
+    #[diesel(sql_type = Text)]
+    schema: String,
     #[diesel(sql_type = Text)]
     table: String,
     #[diesel(sql_type = Text)]
@@ -56,6 +76,8 @@ pub(crate) struct Key {
 #[derive(Debug, Clone, diesel::QueryableByName)]
 pub(crate) struct Reference {
     #[diesel(sql_type = Text)]
+    schema: String,
+    #[diesel(sql_type = Text)]
     pub(crate) child: String,
     #[diesel(sql_type = Array<Text>)]
     pub(crate) child_columns: Vec<String>,
@@ -66,6 +88,9 @@ pub(crate) struct Reference {
     /// Whether its check can wait for the end of the transaction.
     #[diesel(sql_type = Bool)]
     pub(crate) deferrable: bool,
+    /// Whether it holds within the schema, for every row: valid, and never switched off.
+    #[diesel(sql_type = Bool)]
+    pub(crate) holds: bool,
 }
 
 impl Reference {
@@ -85,57 +110,84 @@ impl Tables {
 
 /// Reads the structure of one schema, in three queries.
 pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Tables> {
-    let columns: Vec<Column> = sql_query(
-        "SELECT c.relname::text AS table, a.attname::text AS name, a.attgenerated <> '' AS generated, \
-                a.attidentity <> '' AS identity, \
-                a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false) AS numbered \
-         FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
-         ORDER BY c.relname, a.attnum",
-    )
-    .bind::<Text, _>(schema.as_str())
-    .load(conn)?;
-    let keys: Vec<Key> = sql_query(
-        "SELECT c.relname::text AS table, x.relname::text AS name, i.indisprimary AS primary, \
-                ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, at) \
-                      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-                      WHERE k.at <= i.indnkeyatts ORDER BY k.at) AS columns \
-         FROM pg_catalog.pg_index i \
-         JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
-         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL \
-         ORDER BY c.relname, NOT i.indisprimary, x.relname",
-    )
-    .bind::<Text, _>(schema.as_str())
-    .load(conn)?;
-    // Citus' shards stand in pg_constraint too: pg_class tells them apart by their schema.
-    let references: Vec<Reference> = sql_query(
-        "SELECT c.relname::text AS child, p.relname::text AS parent, k.condeferrable AS deferrable, \
-                ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, at) \
-                      JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum \
-                      ORDER BY u.at) AS child_columns, \
-                ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, at) \
-                      JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum \
-                      ORDER BY u.at) AS parent_columns \
-         FROM pg_catalog.pg_constraint k \
-         JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
-         JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND k.contype = 'f' AND k.conparentid = 0 \
-         ORDER BY c.relname, k.conname",
-    )
-    .bind::<Text, _>(schema.as_str())
-    .load(conn)?;
-    let mut tables = BTreeMap::<String, Table>::new();
-    for column in columns {
-        tables.entry(column.table.clone()).or_default().columns.push(column);
-    }
-    for key in keys {
-        tables.entry(key.table.clone()).or_default().keys.push(key);
-    }
-    Ok(Tables { tables, references })
+    Ok(read_many(conn, &[schema.as_str()])?.remove(schema.as_str()).unwrap_or_default())
 }
+
+/// Reads the structure of many schemas, in three queries. One without a table is missing in the answer.
+pub(crate) fn read_many(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<BTreeMap<String, Tables>> {
+    let columns: Vec<Column> = sql_query(COLUMNS).bind::<Array<Text>, _>(schemas).load(conn)?;
+    let keys: Vec<Key> = sql_query(KEYS).bind::<Array<Text>, _>(schemas).load(conn)?;
+    let references: Vec<Reference> = sql_query(REFERENCES).bind::<Array<Text>, _>(schemas).load(conn)?;
+    let mut found = BTreeMap::<String, Tables>::new();
+    for column in columns {
+        let tables = &mut found.entry(column.schema.clone()).or_default().tables;
+        let table = tables.entry(column.table.clone()).or_default();
+        table.partitioned = column.partitioned;
+        table.columns.push(column);
+    }
+    // Of a table that has been made since the columns were read, nothing is kept.
+    for key in keys {
+        let table = found.get_mut(&key.schema).and_then(|tables| tables.tables.get_mut(&key.table));
+        table.into_iter().for_each(|table| table.keys.push(key.clone()));
+    }
+    for reference in references {
+        let tables = found.get_mut(&reference.schema);
+        tables.into_iter().for_each(|tables| tables.references.push(reference.clone()));
+    }
+    Ok(found)
+}
+
+const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
+        a.attname::text AS name, a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity, \
+        a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false) AS numbered, \
+        a.attnotnull AS required, q.relname::text AS sequence, q.seqstart AS start, \
+        coalesce(q.seqincrement < 0, false) AS descends \
+     FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+     LEFT JOIN LATERAL ( \
+         SELECT s.relname, x.seqstart, x.seqincrement \
+         FROM (SELECT o.refobjid AS oid FROM pg_catalog.pg_depend o \
+               WHERE o.classid = 'pg_catalog.pg_attrdef'::regclass AND o.objid = d.oid \
+                 AND o.refclassid = 'pg_catalog.pg_class'::regclass AND o.refobjsubid = 0 \
+               UNION ALL \
+               SELECT o.objid FROM pg_catalog.pg_depend o \
+               WHERE o.refclassid = 'pg_catalog.pg_class'::regclass AND o.refobjid = c.oid AND o.refobjsubid = a.attnum \
+                 AND o.classid = 'pg_catalog.pg_class'::regclass AND o.deptype = 'i') o \
+         JOIN pg_catalog.pg_class s ON s.oid = o.oid AND s.relkind = 'S' AND s.relnamespace = c.relnamespace \
+         JOIN pg_catalog.pg_sequence x ON x.seqrelid = s.oid \
+         WHERE a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) \
+         LIMIT 1) q ON a.attidentity <> '' OR d.oid IS NOT NULL \
+     WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
+     ORDER BY n.nspname, c.relname, a.attnum";
+
+const KEYS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, x.relname::text AS name, \
+        i.indisprimary AS primary, \
+        ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, at) \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+              WHERE k.at <= i.indnkeyatts ORDER BY k.at) AS columns \
+     FROM pg_catalog.pg_index i \
+     JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+     JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = ANY ($1) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL \
+     ORDER BY n.nspname, c.relname, NOT i.indisprimary, x.relname";
+
+// Citus' shards stand in pg_constraint too: pg_class tells them apart by their schema.
+const REFERENCES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS child, p.relname::text AS parent, \
+        k.condeferrable AS deferrable, \
+        k.convalidated AND p.relnamespace = c.relnamespace \
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') AS holds, \
+        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, at) \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum \
+              ORDER BY u.at) AS child_columns, \
+        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, at) \
+              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum \
+              ORDER BY u.at) AS parent_columns \
+     FROM pg_catalog.pg_constraint k \
+     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+     JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = ANY ($1) AND k.contype = 'f' AND k.conparentid = 0 \
+     ORDER BY n.nspname, c.relname, k.conname";

@@ -12,7 +12,7 @@ use super::{Copied, Filled, Left, Outcome, Reason};
 use crate::{
     SchemaName,
     directory::TenantEntry,
-    doctor::{Examined, Finding, Problem, Rules, same_key},
+    doctor::{Examined, Problem, Rules, Symptom, same_key},
     pg::tables::{Key, Reference, Tables},
     quote,
 };
@@ -93,7 +93,7 @@ struct Admitted {
 impl Proposer<'_> {
     pub(super) fn propose(&self, conn: &mut PgConnection) -> QueryResult<Proposal> {
         let mut proposal = Proposal::default();
-        for Finding { table, problem, .. } in &self.examined.findings {
+        for Symptom { table, problem, .. } in &self.examined.findings {
             match problem {
                 Problem::Nulls { column, rows } => {
                     proposal.fills.push(Filled { table: table.clone(), column: column.clone(), rows: *rows });

@@ -39,6 +39,7 @@ const CHUNK: usize = 1000;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reader {
     rights: bool,
+    only_rights: bool,
     beside_public: bool,
 }
 
@@ -52,6 +53,11 @@ impl Reader {
     pub fn rights(mut self, rights: bool) -> Self {
         self.rights = rights;
         self
+    }
+
+    /// Reads owners and grants, and nothing else.
+    pub(crate) fn only_rights(self) -> Self {
+        Self { rights: true, only_rights: true, ..self }
     }
 
     /// Has what is in `public` printed bare, as it is when `public` itself is read.
@@ -159,6 +165,8 @@ impl Reader {
         around: impl Fn(&str) -> String,
     ) -> impl Iterator<Item = (String, &'s [SchemaName])> {
         let objects = match self.rights {
+            // The parameter that only the objects have must be used all the same.
+            true if self.only_rights => format!("SELECT * FROM ({RIGHTS}) y WHERE $2 IS NOT NULL"),
             true => format!("SELECT * FROM ({OBJECTS}) x UNION ALL SELECT * FROM ({RIGHTS}) y"),
             false => OBJECTS.into(),
         };

@@ -7,6 +7,7 @@ mod citus;
 mod cli;
 mod cli_runs;
 mod crash;
+mod doctor;
 mod fleet;
 mod incident;
 mod layers;

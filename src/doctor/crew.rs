@@ -1,0 +1,95 @@
+//! Work on many things, on several connections.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use diesel::PgConnection;
+
+use crate::{Error, migrate::Connector, pg};
+
+/// Who does the work: so many, each with a connection from here.
+pub(super) struct Crew<'c> {
+    pub(super) connect: &'c Connector<'c>,
+    pub(super) jobs: usize,
+}
+
+/// What was made, and what was in the way of the rest.
+type Outcome<'i, I, T> = (Vec<T>, Vec<(&'i I, Error)>);
+
+/// How many things a connection works on before it is replaced: the server keeps what it learns of every tenant
+/// in memory until then.
+const WORN: usize = 2000;
+
+impl Crew<'_> {
+    /// Hands out the items, at most so many at a time, and gathers what is made of them, in any order.
+    ///
+    /// Where a part fails, it is tried in smaller ones, until it is known which items are in the way.
+    pub(super) fn share<'i, I: Sync, T: Send>(
+        &self,
+        items: &'i [I],
+        most: usize,
+        work: impl Fn(&mut PgConnection, &[&'i I]) -> Result<Vec<T>, Error> + Sync,
+    ) -> Result<Outcome<'i, I, T>, Error> {
+        if items.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let items: Vec<&I> = items.iter().collect();
+        let left = Mutex::new(items.as_slice());
+        let (workers, least) = (self.jobs.min(items.len().div_ceil(8)).max(1), 8);
+        let take = || {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            let (chunk, rest) = left.split_at(most.min(left.len().div_ceil(workers).max(least)).min(left.len()));
+            *left = rest;
+            chunk
+        };
+        let worker = || -> Result<_, Error> {
+            let (mut made, mut failed) = (Vec::new(), Vec::new());
+            let mut conn = (self.connect)()?;
+            let mut worn = 0;
+            loop {
+                let chunk = take();
+                if chunk.is_empty() {
+                    return Ok((made, failed));
+                }
+                if worn >= WORN {
+                    conn = (self.connect)()?;
+                    worn = 0;
+                }
+                worn += chunk.len();
+                in_parts(&mut conn, chunk, &work, &mut made, &mut failed)?;
+            }
+        };
+        thread::scope(|threads| {
+            let others: Vec<_> = (1..workers).map(|_| threads.spawn(worker)).collect();
+            let mut all = worker()?;
+            for other in others {
+                let (made, failed) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                all.0.extend(made);
+                all.1.extend(failed);
+            }
+            Ok(all)
+        })
+    }
+}
+
+fn in_parts<'i, I, T>(
+    conn: &mut PgConnection,
+    items: &[&'i I],
+    work: &impl Fn(&mut PgConnection, &[&'i I]) -> Result<Vec<T>, Error>,
+    made: &mut Vec<T>,
+    failed: &mut Vec<(&'i I, Error)>,
+) -> Result<(), Error> {
+    match work(conn, items) {
+        Ok(more) => made.extend(more),
+        Err(error) if pg::is_lost(conn) => return Err(error),
+        Err(error) if items.len() == 1 => failed.push((items[0], error)),
+        Err(_) => {
+            let (one, other) = items.split_at(items.len() / 2);
+            in_parts(conn, one, work, made, failed)?;
+            in_parts(conn, other, work, made, failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+-- What in these schemas ($1) is bound to something in another one. Not Diesel, whose DSL has no catalog.
+-- PostgreSQL's own and the extensions' objects are everybody's.
+WITH schemas AS MATERIALIZED (
+    SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname = ANY ($1)
+), extended AS MATERIALIZED (
+    SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+    WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
+), relations AS MATERIALIZED (
+    SELECT c.oid, c.relname, c.relkind, c.relnamespace, s.nspname
+    FROM pg_catalog.pg_class c JOIN schemas s ON s.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm')
+      AND NOT EXISTS (SELECT FROM extended e WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = c.oid)
+), bound AS (
+    SELECT r.nspname, 'foreign key' AS kind, r.relname AS "table", k.conname AS name,
+           'pg_catalog.pg_class'::regclass::oid AS class, k.confrelid AS object
+    FROM relations r JOIN pg_catalog.pg_constraint k ON k.conrelid = r.oid
+    WHERE k.contype = 'f' AND k.conparentid = 0
+    UNION ALL
+    SELECT r.nspname, 'trigger', r.relname, t.tgname, 'pg_catalog.pg_proc'::regclass, t.tgfoid
+    FROM relations r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.oid
+    WHERE NOT t.tgisinternal AND t.tgparentid = 0
+    UNION ALL
+    SELECT r.nspname, 'inheritance', r.relname, r.relname, 'pg_catalog.pg_class'::regclass, h.inhparent
+    FROM relations r JOIN pg_catalog.pg_inherits h ON h.inhrelid = r.oid
+    UNION ALL
+    SELECT r.nspname, 'default', r.relname, a.attname, d.refclassid, d.refobjid
+    FROM relations r
+    JOIN pg_catalog.pg_attrdef f ON f.adrelid = r.oid
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum = f.adnum
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
+    WHERE d.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+    UNION ALL
+    SELECT r.nspname, 'view', r.relname, w.rulename, d.refclassid, d.refobjid
+    FROM relations r
+    JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.oid
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = w.oid
+    WHERE d.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
+), placed AS (
+    SELECT b.*, c.relnamespace AS target, c.relname AS target_name
+    FROM bound b JOIN pg_catalog.pg_class c ON c.oid = b.object WHERE b.class = 'pg_catalog.pg_class'::regclass
+    UNION ALL
+    SELECT b.*, f.pronamespace, f.proname || '()'
+    FROM bound b JOIN pg_catalog.pg_proc f ON f.oid = b.object WHERE b.class = 'pg_catalog.pg_proc'::regclass
+)
+SELECT DISTINCT p.nspname::text AS schema, p.kind, p."table"::text AS "table", p.name::text AS name,
+       n.nspname::text AS target_schema, p.target_name::text AS target_name
+FROM placed p JOIN pg_catalog.pg_namespace n ON n.oid = p.target
+WHERE n.nspname <> p.nspname AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM extended e WHERE e.classid = p.class AND e.objid = p.object)
+ORDER BY 1, 2, 3, 4, 5, 6

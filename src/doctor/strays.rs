@@ -1,0 +1,216 @@
+//! Rows of `public` that belong to a tenant, by their owner column, or by what refers to what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Text},
+};
+
+use super::{
+    check::{equal, only, texts},
+    plan::{Surroundings, compared, telling_key},
+    rows::Answer,
+};
+use crate::{
+    SchemaName,
+    pg::tables::{Reference, Tables},
+    quote,
+};
+
+/// The tables of `public` whose rows have owners, in the order in which that is found out.
+pub(super) struct Owned {
+    tables: Vec<String>,
+    /// A query for each, which the later ones read: place and owner of every row that has one of the owners.
+    queries: Vec<String>,
+}
+
+/// A tenant, and one of the tables in which it may have rows.
+pub(super) struct Claim<'c> {
+    pub(super) schema: &'c SchemaName,
+    pub(super) id: String,
+    pub(super) tables: &'c Tables,
+}
+
+impl Owned {
+    /// Finds a way to the owner of every table's rows: its own column, or the shortest along the references.
+    pub(super) fn new(around: &Surroundings, owner_column: &str) -> Self {
+        let mut owned = Self { tables: Vec::new(), queries: Vec::new() };
+        let tables = |known: &BTreeSet<String>| -> Vec<String> {
+            around.filled.iter().filter(|name| !known.contains(*name)).cloned().collect()
+        };
+        let column = std::slice::from_ref(&owner_column.to_owned()).to_vec();
+        let mut known = BTreeSet::new();
+        for name in tables(&known).into_iter().filter(|name| around.public.has(name, &column)) {
+            let column = quote::identifier(owner_column);
+            owned.add(&name, format!(
+                "SELECT p.tableoid AS place, p.ctid AS row, p.{column}::text AS owner FROM {} WHERE p.{column}::text = ANY ($1)",
+                from(around, &name, "p"),
+            ));
+            known.insert(name);
+        }
+        loop {
+            let mut next = BTreeMap::new();
+            for name in tables(&known) {
+                let steps: Vec<String> =
+                    around.public.references.iter().filter_map(|r| owned.step(around, r, &name)).collect();
+                if !steps.is_empty() {
+                    next.insert(name, steps.join(" UNION "));
+                }
+            }
+            if next.is_empty() {
+                return owned;
+            }
+            for (name, query) in next {
+                known.insert(name.clone());
+                owned.add(&name, query);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Which of these owners have rows, and in which table.
+    pub(super) fn owners(&self, conn: &mut PgConnection, ids: &[String]) -> QueryResult<Vec<(String, String)>> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = Text)]
+            table: String,
+            #[diesel(sql_type = Text)]
+            owner: String,
+        }
+        let select = |(at, name): (usize, &String)| {
+            format!("SELECT DISTINCT {}::text AS table, owner FROM o{at}", quote::literal(name))
+        };
+        let selects: Vec<String> = self.tables.iter().enumerate().map(select).collect();
+        let rows: Vec<Row> = sql_query(format!("{} {} ORDER BY 1, 2", self.with(), selects.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(ids)
+            .load(conn)?;
+        Ok(rows.into_iter().map(|row| (row.table, row.owner)).collect())
+    }
+
+    /// The rows that the tenants do not have: an answer for each claim, told by its place among them.
+    pub(super) fn missing(
+        &self,
+        conn: &mut PgConnection,
+        around: &Surroundings,
+        claims: &[(&Claim<'_>, &str)],
+    ) -> QueryResult<Vec<Answer>> {
+        let ids: BTreeSet<&str> = claims.iter().map(|(claim, _)| claim.id.as_str()).collect();
+        let select = |(at, (claim, table)): (usize, &(&Claim<'_>, &str))| self.select(around, claim, table, at);
+        let selects: Vec<String> = claims.iter().enumerate().filter_map(select).collect();
+        if selects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<Answer> = sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(ids.into_iter().collect::<Vec<_>>())
+            .load(conn)?;
+        Ok(found.into_iter().filter(|answer| answer.rows > 0).collect())
+    }
+
+    fn select(&self, around: &Surroundings, claim: &Claim<'_>, name: &str, at: usize) -> Option<String> {
+        let number = self.tables.iter().position(|table| table == name)?;
+        let table = claim.tables.tables.get(name)?;
+        let references = &claim.tables.references;
+        let same = match telling_key(name, table, references, claim.tables, &around.public) {
+            Some(key) => equal("c", key, "p", key),
+            None => {
+                let columns = compared(name, table, references, claim.tables, &around.public);
+                let row = |alias| format!("ROW({})::text", super::check::listed(alias, &columns));
+                format!("{} = {}", row("c"), row("p"))
+            }
+        };
+        let key = match around.public.tables.get(name)?.keys.first() {
+            Some(key) => texts("p", &key.columns),
+            None => "p.ctid::text".into(),
+        };
+        let condition = format!(
+            "o.owner = {} AND NOT EXISTS (SELECT FROM {}{} c WHERE {same})",
+            quote::literal(&claim.id),
+            only(table.partitioned),
+            quote::qualified(claim.schema.as_str(), name),
+        );
+        let from = format!("o{number} o JOIN {} ON p.ctid = o.row AND p.tableoid = o.place", from(around, name, "p"));
+        Some(format!(
+            "SELECT {at} AS at, count(*) AS rows, '' AS more, \
+                    ARRAY(SELECT e.key FROM (SELECT DISTINCT {key} AS key FROM {from} WHERE {condition}) e \
+                          ORDER BY length(e.key), e.key LIMIT {}) AS examples FROM {from} WHERE {condition}",
+            super::EXAMPLES
+        ))
+    }
+
+    fn add(&mut self, name: &str, query: String) {
+        self.tables.push(name.into());
+        self.queries.push(query);
+    }
+
+    /// The rows of a table that are bound by this reference to rows whose owner is known.
+    fn step(&self, around: &Surroundings, reference: &Reference, name: &str) -> Option<String> {
+        let (other, columns, others) = if reference.child == name {
+            (&reference.parent, &reference.child_columns, &reference.parent_columns)
+        } else if reference.parent == name {
+            (&reference.child, &reference.parent_columns, &reference.child_columns)
+        } else {
+            return None;
+        };
+        let number = self.tables.iter().position(|table| table == other)?;
+        Some(format!(
+            "SELECT p.tableoid AS place, p.ctid AS row, o.owner FROM {} \
+             JOIN {} ON {} JOIN o{number} o ON o.row = q.ctid AND o.place = q.tableoid",
+            from(around, name, "p"),
+            from(around, other, "q"),
+            equal("p", columns, "q", others),
+        ))
+    }
+
+    fn with(&self) -> String {
+        let queries = self.queries.iter().enumerate();
+        let queries: Vec<String> = queries.map(|(at, query)| format!("o{at} AS MATERIALIZED ({query})")).collect();
+        format!("WITH {}", queries.join(", "))
+    }
+}
+
+fn from(around: &Surroundings, name: &str, alias: &str) -> String {
+    let partitioned = around.public.tables.get(name).is_some_and(|table| table.partitioned);
+    format!("{}{} {alias}", only(partitioned), quote::qualified("public", name))
+}
+
+/// Which tables of `public` the role may read, and which of the tenants' have rows there.
+pub(super) fn look(
+    conn: &mut PgConnection,
+    public: &Tables,
+    tenants: &BTreeSet<String>,
+) -> QueryResult<(BTreeSet<String>, BTreeSet<String>)> {
+    #[derive(diesel::QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    #[derive(diesel::QueryableByName)]
+    struct Filled {
+        #[diesel(sql_type = BigInt)]
+        at: i64,
+    }
+    let all: Vec<&str> = public.tables.keys().map(String::as_str).collect();
+    let readable: Vec<Name> = sql_query(
+        "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1) AND has_table_privilege(c.oid, 'SELECT')",
+    )
+    .bind::<Array<Text>, _>(all)
+    .load(conn)?;
+    let readable: BTreeSet<String> = readable.into_iter().map(|row| row.name).collect();
+    let twins: Vec<&String> = tenants.intersection(&readable).collect();
+    let select = |(at, name): (usize, &&String)| {
+        let only = only(public.tables[*name].partitioned);
+        format!("SELECT {at}::bigint AS at WHERE EXISTS (SELECT FROM {only}{})", quote::qualified("public", name))
+    };
+    let selects: Vec<String> = twins.iter().enumerate().map(select).collect();
+    let mut filled = BTreeSet::new();
+    for chunk in selects.chunks(100) {
+        let found: Vec<Filled> = sql_query(chunk.join(" UNION ALL ")).load(conn)?;
+        filled.extend(found.into_iter().map(|row| twins[row.at as usize].clone()));
+    }
+    Ok((readable, filled))
+}

@@ -1,0 +1,148 @@
+//! What is wrong with each way of being built, told of all that are built so.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use diesel::PgConnection;
+
+use super::{Build, DRIFT, Diagnosis, Patient, ROWS, Visit, builds::CLOSELY};
+use crate::{
+    Error, SchemaName,
+    directory::Listing,
+    doctor::{
+        Kind,
+        check::TableChecks,
+        draft::Draft,
+        drift, history,
+        history::Standing,
+        leaks::Leak,
+        plan::{self, Planner, Surroundings},
+        quiet::quietly,
+        schemas::Schemas,
+        strays,
+        wanted::majority,
+    },
+    pg::tables,
+};
+
+impl<'v> Visit<'v> {
+    /// What all the questions about rows need to know.
+    pub(super) fn surroundings(
+        &mut self,
+        conn: &mut PgConnection,
+        patients: &[Patient],
+        builds: &[Build],
+        expected: &[String],
+    ) -> Result<(), Error> {
+        if !self.doctor.wants(ROWS) {
+            return Ok(());
+        }
+        let common = majority(patients.iter().filter_map(|patient| patient.build));
+        let usual = common.map(|build| builds[build].like.clone());
+        let tenants: BTreeSet<String> = expected.iter().cloned().collect();
+        self.around = quietly(conn, self.doctor.statement_timeout, |conn| {
+            let public = tables::read(conn, &SchemaName::public())?;
+            let (readable, filled) = strays::look(conn, &public, &tenants)?;
+            let usual = usual.map(|schema| tables::read(conn, &schema)).transpose()?.unwrap_or_default();
+            Ok(Surroundings { public, readable, filled, usual })
+        })?;
+        for shared in &self.doctor.rules.shared {
+            if self.around.public.tables.contains_key(&shared.parent) && !self.around.readable.contains(&shared.parent)
+            {
+                let what = format!("references to public.{}", shared.parent);
+                self.note(&what, "the role may not read it", patients.iter().map(|one| &one.entry.schema));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one schema of each build closely, and tells what was found of all of them.
+    pub(super) fn diagnose(
+        &mut self,
+        patients: &mut [Patient],
+        builds: &[Build],
+        schemas: &Schemas,
+        listing: &Listing,
+    ) -> Result<(), Error> {
+        let mut groups = BTreeMap::<(usize, Standing), Vec<usize>>::new();
+        for (at, patient) in patients.iter().enumerate() {
+            let Some(build) = patient.build else { continue };
+            groups.entry((build, patient.standing)).or_default().push(at);
+        }
+        let mut by_majority = BTreeMap::new();
+        for standing in groups.keys().map(|(_, standing)| *standing).collect::<BTreeSet<_>>() {
+            let here = patients.iter().filter(|patient| patient.standing == standing);
+            by_majority.insert(standing, majority(here.filter_map(|patient| patient.build)));
+        }
+        let names: BTreeSet<String> =
+            schemas.keys().cloned().chain(listing.tenants.iter().map(|tenant| tenant.schema.to_string())).collect();
+        let mut seen = HashMap::<Vec<TableChecks>, usize>::new();
+        let order: Vec<usize> = (0..builds.len()).collect();
+        for chunk in order.chunks(CLOSELY) {
+            let likes: Vec<SchemaName> = chunk.iter().map(|build| builds[*build].like.clone()).collect();
+            let known = self.look_closely(&likes)?;
+            for ((build, standing), members) in groups.iter().filter(|((build, _), _)| chunk.contains(build)) {
+                let like = &builds[*build].like;
+                let Some((structure, tables, leaks)) = known.get(like) else {
+                    for at in members {
+                        let schema = patients[*at].entry.schema.clone();
+                        self.doubtful.entry(schema).or_insert("it was changed meanwhile".into());
+                    }
+                    continue;
+                };
+                let names_of: Vec<&SchemaName> = members.iter().map(|at| &patients[*at].entry.schema).collect();
+                let most = by_majority[standing].map(|at| &builds[at].like);
+                let wanted = self.wanted(*standing, most, &names_of)?;
+                let leaks: Vec<&Leak> = leaks.iter().collect();
+                let mut drafts = drift::drafts(structure, &leaks, wanted.as_ref(), &names);
+                if let (Standing::At(upto), true) = (standing, is_drifted(&drafts))
+                    && let Some(other) = self.version_of(*upto, &builds[*build].fingerprint, like)
+                {
+                    let recorded = self.references.version(*upto).unwrap_or_default();
+                    drafts = vec![history::disagreeing(recorded, other)];
+                }
+                let planner = Planner {
+                    rules: self.doctor.rules,
+                    kinds: &self.doctor.kinds,
+                    around: &self.around,
+                    trust_foreign_keys: self.doctor.trust_foreign_keys,
+                };
+                let forbidden = wanted
+                    .as_ref()
+                    .map(|wanted| plan::forbidden_nulls(&wanted.structure, structure))
+                    .unwrap_or_default();
+                let plan = planner.plan(tables, &forbidden);
+                let plan = *seen.entry(plan).or_insert_with_key(|plan| {
+                    self.plans.push(plan.clone());
+                    self.plans.len() - 1
+                });
+                self.apply(patients, members, &Diagnosis { drafts, plan });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a diagnosis of all that it is true of.
+    pub(super) fn apply(&mut self, patients: &mut [Patient], members: &[usize], diagnosis: &Diagnosis) {
+        let is_misplaced = diagnosis.drafts.iter().any(|draft| draft.finding.kind == Kind::MisplacedHistory);
+        for at in members {
+            let patient = &mut patients[*at];
+            let schema = patient.entry.schema.clone();
+            patient.plan = Some(diagnosis.plan);
+            if is_misplaced {
+                // What is pending is no matter while that is not cleared up.
+                self.unclear.insert(schema.to_string());
+            }
+            for draft in &diagnosis.drafts {
+                let draft = match draft.finding.kind {
+                    Kind::HalfProvisioned => history::half_provisioned(&patient.applied),
+                    _ => draft.clone(),
+                };
+                self.tell(&schema, &draft);
+            }
+        }
+    }
+}
+
+fn is_drifted(drafts: &[Draft]) -> bool {
+    drafts.iter().any(|draft| DRIFT.contains(&draft.finding.kind))
+}

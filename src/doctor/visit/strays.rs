@@ -1,0 +1,88 @@
+//! Rows of `public` that belong to a tenant.
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel::PgConnection;
+
+use super::Visit;
+use crate::{
+    Error, SchemaName,
+    directory::Listing,
+    doctor::{
+        Fix, Kind,
+        draft::{Draft, plural},
+        quiet::quietly,
+        rows::Answer,
+        strays::{Claim, Owned},
+    },
+    pg::tables,
+};
+
+/// How many tenants one transaction asks for what is missing.
+const CHUNK: usize = 25;
+
+/// A tenant and its id, and the tables of `public` in which it has rows.
+type Claimant = ((SchemaName, String), Vec<String>);
+
+impl<'v> Visit<'v> {
+    /// Rows of `public` that belong to a tenant, which does not have them.
+    pub(super) fn strays(&mut self, conn: &mut PgConnection, listing: &Listing) -> Result<(), Error> {
+        let Some(column) = self.doctor.rules.owner_column.as_ref().filter(|_| self.doctor.wants(&[Kind::Stray])) else {
+            return Ok(());
+        };
+        let owned = Owned::new(&self.around, column);
+        let ids: HashMap<String, &SchemaName> =
+            listing.tenants.iter().filter_map(|tenant| Some((tenant.id?.to_string(), &tenant.schema))).collect();
+        if owned.is_empty() || ids.is_empty() {
+            return Ok(());
+        }
+        let patience = self.doctor.statement_timeout;
+        let all: Vec<String> = ids.keys().cloned().collect();
+        let owners = quietly(conn, patience, |conn| Ok(owned.owners(conn, &all)?))?;
+        let mut tables_of = BTreeMap::<(SchemaName, String), Vec<String>>::new();
+        for (table, id) in owners {
+            let Some(schema) = ids.get(&id) else { continue };
+            if !self.doubtful.contains_key(schema) {
+                tables_of.entry(((*schema).clone(), id)).or_default().push(table);
+            }
+        }
+        let claimants: Vec<Claimant> = tables_of.into_iter().collect();
+        let around = &self.around;
+        let (answers, failed) = self.crew.share(&claimants, CHUNK, |conn, chunk: &[&Claimant]| {
+            quietly(conn, patience, |conn| {
+                let names: Vec<&str> = chunk.iter().map(|((schema, _), _)| schema.as_str()).collect();
+                let found = tables::read_many(conn, &names)?;
+                let mut claims: Vec<(Claim<'_>, &Vec<String>)> = Vec::new();
+                for ((schema, id), wanted) in chunk {
+                    let tables = found.get(schema.as_str());
+                    claims.extend(tables.map(|tables| (Claim { schema, id: id.clone(), tables }, wanted)));
+                }
+                let each: Vec<(&Claim<'_>, &str)> = claims
+                    .iter()
+                    .flat_map(|(claim, tables)| tables.iter().map(move |table| (claim, table.as_str())))
+                    .collect();
+                let answers = owned.missing(conn, around, &each)?;
+                let told = |answer: Answer| {
+                    let (claim, table) = &each[answer.at as usize];
+                    (claim.schema.clone(), table.to_string(), answer)
+                };
+                Ok(answers.into_iter().map(told).collect())
+            })
+        })?;
+        let failed: Vec<_> =
+            failed.into_iter().map(|(((schema, _), _), error)| (schema.clone(), error.chain())).collect();
+        self.doubtful.extend(failed);
+        for (schema, table, answer) in answers {
+            let rows = answer.rows.unsigned_abs();
+            let says = format!(
+                "{} of public.{table} belong{} to it, and it does not have {}",
+                plural(rows, "row"),
+                if rows == 1 { "s" } else { "" },
+                if rows == 1 { "it" } else { "them" },
+            );
+            let fix = Fix::None("copy what belongs to it into its schema, parents first".into());
+            self.tell(&schema, &Draft::new(Kind::Stray, says, fix).table(&table).examples(rows, answer.examples));
+        }
+        Ok(())
+    }
+}
