@@ -95,7 +95,13 @@ fn retry(conn: &mut PgConnection, id: i64, how: &run::Options, fleet: Fleet<'_>,
     let goal: Goal = serde_json::from_value(run.options["goal"].clone())
         .with_context(|| format!("run {id} was made by another version, {}", run.program))?;
     let listed = fleet.directory.list(conn)?.schemas();
-    let names = runs::left(conn, &run, listed.iter().map(SchemaName::as_str))?;
+    let mut names = runs::left(conn, &run, listed.iter().map(SchemaName::as_str))?;
+    if !goal.is_repeatable() {
+        // What was done there before it failed would be done twice.
+        for step in runs::steps(conn, id)? {
+            names.remove(&step.schema);
+        }
+    }
     if names.is_empty() {
         output::print(&format!("nothing is left to do of run {id}"));
         return Ok(Health::Good);

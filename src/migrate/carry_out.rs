@@ -13,17 +13,25 @@ use std::{
 use diesel::{PgConnection, connection::SimpleConnection};
 
 use super::{
-    Connector, Event, Interrupt, Line, Report, Run,
+    Connector, Event, Interrupt, Line, Report, Run, survey,
     survey::CHUNK,
     wave,
     worker::{self, Worker},
 };
-use crate::{Error, SchemaName, pg::transient};
+use crate::{
+    Error, SchemaName,
+    pg::transient::{self, Transient},
+};
 
 /// Takes the tenants to the goal, several at a time.
 pub(super) fn on_many(run: &Run<'_>, connect: &Connector<'_>, schemas: &[SchemaName]) -> Result<Report, Error> {
     let started = Instant::now();
     let waves = wave::split(schemas, run.canary, run.waves)?;
+    let pinned = match run.goal.is_repeatable() {
+        true => None,
+        false => run.goal.pinned(&survey(&mut run.open(connect)?, schemas, run.migrations)?, run.migrations),
+    };
+    let run = &Run { goal: pinned.as_ref().unwrap_or(run.goal), ..*run };
     run.observer.on(&Event::Started { tenants: schemas.len() });
     let failed = AtomicUsize::new(0);
     let mut lines = Lines::default();
@@ -54,6 +62,12 @@ pub(super) fn on_many(run: &Run<'_>, connect: &Connector<'_>, schemas: &[SchemaN
 /// Takes the tenants to the goal on one connection.
 pub(super) fn on_one(run: &Run<'_>, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
     let started = Instant::now();
+    let pinned = match run.goal.is_repeatable() {
+        true => None,
+        // On a connection that is lost, each schema will be told so.
+        false => survey(conn, schemas, run.migrations).ok().and_then(|found| run.goal.pinned(&found, run.migrations)),
+    };
+    let run = &Run { goal: pinned.as_ref().unwrap_or(run.goal), ..*run };
     run.observer.on(&Event::Started { tenants: schemas.len() });
     let failed = AtomicUsize::new(0);
     let mut lines = Lines::default();
@@ -85,7 +99,7 @@ impl Pass<'_, '_> {
     /// The line, once the observer was told of it.
     pub(super) fn told(&self, line: Line) -> Line {
         match &line.result {
-            Err(error) if !self.last && transient::of(error).is_some() => {
+            Err(error) if !self.last && is_passing(self.run, error) => {
                 tracing::info!(tenant.schema = line.schema, error = %error.chain(), "`{}` is put off", line.schema);
                 self.run.observer.on(&Event::Deferred { line: &line });
             }
@@ -170,7 +184,8 @@ fn attempts(
         };
         found.into_iter().for_each(|line| lines.add(line, attempt));
         // Those without a line were not reached, since a connection was lost.
-        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(is_passing));
+        let passing = |line: &Line| line.result.as_ref().is_err_and(|error| is_passing(run, error));
+        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(passing));
         if left.is_empty() || pass.last || is_over(run, failed) {
             break;
         }
@@ -184,8 +199,12 @@ fn attempts(
     Ok(())
 }
 
-fn is_passing(line: &Line) -> bool {
-    line.result.as_ref().is_err_and(|error| transient::of(error).is_some())
+/// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be.
+fn is_passing(run: &Run<'_>, error: &Error) -> bool {
+    match transient::of(error) {
+        Some(Transient::Lost) => run.goal.is_repeatable(),
+        passing => passing.is_some(),
+    }
 }
 
 /// Tells of a tenant that will not be tried again.

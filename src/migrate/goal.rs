@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Migration, Migrations, step::Step};
+use super::{Migration, Migrations, SchemaStatus, State, step::Step};
 use crate::{Error, SchemaName};
 
 /// Where a run takes each schema.
@@ -62,33 +62,55 @@ impl Goal {
         applied: &[String],
         migrations: &'m Migrations,
     ) -> Result<Vec<Step<'m>>, Error> {
-        let has = |migration: &&Migration| applied.iter().any(|version| version == migration.version());
-        let back = |set: Set, until: &Until| -> Vec<&'m Migration> {
-            let applied = migrations.of(set, schema).filter(has);
-            match until {
-                Until::Version(last) => applied.filter(|migration| migration.version() > last.as_str()).collect(),
-                Until::Steps(steps) => {
-                    let all: Vec<_> = applied.collect();
-                    all[all.len().saturating_sub(*steps)..].to_vec()
-                }
-            }
+        if *self == Self::Latest {
+            let missing = |migration: &&Migration| !applied.iter().any(|version| version == migration.version());
+            return Ok(migrations.expected(schema).filter(missing).map(Step::up).collect());
+        }
+        let mut down = self.down(schema, applied, migrations);
+        check(schema, applied, &down, migrations)?;
+        let up = if matches!(self, Self::Redo { .. }) { down.clone() } else { Vec::new() };
+        down.reverse();
+        Ok(down.into_iter().map(Step::down).chain(up.into_iter().map(Step::up)).collect())
+    }
+
+    /// Whether doing it again, where nobody knows if it was done, does nothing more.
+    ///
+    /// Two steps back are four when they are taken twice: see [`pinned`](Goal::pinned).
+    pub(crate) fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Redo { .. } | Self::Revert { until: Until::Steps(_), .. })
+    }
+
+    /// The same goal in a form that can be repeated, for schemas that stand so; `None` where it is in one, or has none.
+    pub(super) fn pinned(&self, found: &[SchemaStatus], migrations: &Migrations) -> Option<Self> {
+        let Self::Revert { until: Until::Steps(_), .. } = self else { return None };
+        let versions = |status: &SchemaStatus| {
+            let State::Known { applied, .. } = &status.state else { return None };
+            let down = self.down(&status.schema, applied, migrations);
+            Some((status.schema.to_string(), down.iter().map(|migration| migration.version().into()).collect()))
         };
-        let mut down = match self {
-            Self::Latest => {
-                return Ok(migrations.expected(schema).filter(|migration| !has(migration)).map(Step::up).collect());
+        Some(Self::Unapply { versions: found.iter().filter_map(versions).collect() })
+    }
+
+    /// What is to be taken back, in the order in which it was applied.
+    fn down<'m>(&self, schema: &SchemaName, applied: &[String], migrations: &'m Migrations) -> Vec<&'m Migration> {
+        let has = |migration: &&Migration| applied.iter().any(|version| version == migration.version());
+        let last = |set: Set, steps: usize| {
+            let all: Vec<&Migration> = migrations.of(set, schema).filter(has).collect();
+            all[all.len().saturating_sub(steps)..].to_vec()
+        };
+        match self {
+            Self::Latest => Vec::new(),
+            Self::Revert { set, until: Until::Steps(steps) } => last(*set, *steps),
+            Self::Revert { set, until: Until::Version(to) } => {
+                migrations.of(*set, schema).filter(has).filter(|migration| migration.version() > to.as_str()).collect()
             }
-            Self::Revert { set, until } => back(*set, until),
-            Self::Redo { steps } => back(Set::Tenant, &Until::Steps(*steps)),
+            Self::Redo { steps } => last(Set::Tenant, *steps),
             Self::Unapply { versions } => {
                 let wanted = versions.get(schema.as_str()).map_or(&[][..], Vec::as_slice);
                 let is_wanted = |migration: &&Migration| wanted.iter().any(|version| version == migration.version());
                 migrations.expected(schema).filter(has).filter(is_wanted).collect()
             }
-        };
-        check(schema, applied, &down, migrations)?;
-        let up = if matches!(self, Self::Redo { .. }) { down.clone() } else { Vec::new() };
-        down.reverse();
-        Ok(down.into_iter().map(Step::down).chain(up.into_iter().map(Step::up)).collect())
+        }
     }
 }
 

@@ -127,6 +127,15 @@ impl<'p> Worker<'p> {
                 self.pace.failed();
             }
         }
+        if self.conn.is_broken() && !run.goal.is_repeatable() {
+            // It may have been done: once more could be once too often.
+            for task in group {
+                let versions = task.steps.iter().map(|step| step.migration.version().into()).collect();
+                let error = Error::Unproven { schema: task.schema.clone(), versions };
+                self.lines.push(self.pass.told(Line::idle(task.schema.as_str(), Err(error))));
+            }
+            return self.reconnect();
+        }
         self.one_by_one(group)
     }
 

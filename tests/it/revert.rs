@@ -1,5 +1,16 @@
 //! Going back.
 
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
 use tenantry::{
     Error, Fleet,
     directory::{FixedList, Glob, Only, Selected},
@@ -160,4 +171,68 @@ fn an_index_goes_back_without_blocking_writers() {
     let report = tenants.run(&Run::new(&two).goal(&steps(2)), &two).unwrap();
     assert_eq!(report.count("reverted"), 3, "{report:?}");
     assert_eq!((tables(&tenants.db, "acme"), tenants.db.versions("acme")), (String::new(), vec![]));
+}
+
+/// A way to the server that loses the answer to the first message with these words, once the server has acted on it.
+fn losing_one_answer(url: &str, words: &'static str) -> String {
+    let (credentials, rest) = url.split_once('@').unwrap();
+    let (server, database) = rest.split_once('/').unwrap();
+    let (server, lost) = (server.to_owned(), Arc::new(AtomicBool::new(false)));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let (mut upstream, lost) = (TcpStream::connect(&server).unwrap(), lost.clone());
+            let (mut answers, mut back) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            let cut = Arc::new(AtomicBool::new(false));
+            let is_cut = cut.clone();
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = answers.read(&mut buffer) {
+                    if !is_cut.load(Ordering::SeqCst) && back.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = back.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = client.read(&mut buffer) {
+                    let found = String::from_utf8_lossy(&buffer[..length]).contains(words);
+                    if found && !lost.swap(true, Ordering::SeqCst) {
+                        cut.store(true, Ordering::SeqCst);
+                        upstream.write_all(&buffer[..length]).unwrap();
+                        thread::sleep(Duration::from_millis(500));
+                        break;
+                    }
+                    if upstream.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                let _ = upstream.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    format!("{credentials}@127.0.0.1:{port}/{database}")
+}
+
+#[test]
+fn when_the_answer_to_the_commit_is_lost_nobody_goes_back_twice() {
+    for goal in [steps(1), Goal::Redo { steps: 1 }] {
+        let three = three();
+        let tenants = whole(&three);
+        tenants.db.execute("acme", "INSERT INTO b VALUES (1)");
+        let config = tenantry::Config::new(losing_one_answer(tenants.db.url(), "DROP TABLE c").parse().unwrap());
+        let directory = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+        let fleet = Fleet { migrations: &three, directory: &directory, rules: domain::rules() };
+        let report = fleet.run(&Run::new(&three).goal(&goal).jobs(1), &|| pg::connect(&config)).unwrap();
+        let redo = matches!(goal, Goal::Redo { .. });
+        let left = if redo { ["1", "2", "3"].as_slice() } else { &["1", "2"] };
+        assert_eq!(tenants.db.versions("acme"), left, "{report:?}");
+        assert_eq!(tenants.db.text("SELECT count(*) FROM acme.b"), "1");
+        let steps = tenants.db.text("SELECT count(*) FROM tenantry.run_step WHERE schema = 'acme' AND run = 2");
+        assert_eq!(steps, if redo { "2" } else { "1" }, "once");
+        let line = report.lines.iter().find(|line| line.schema == "acme").unwrap();
+        assert_eq!(line.result.is_err(), redo, "whether it was redone cannot be seen: {line:?}");
+    }
 }
