@@ -28,11 +28,15 @@ fn main() {
         assert_eq!(found, ill);
         let (trusting, _) = timed(|| examine(&db, true));
         let memory = peak();
-        let (each, found) = timed(|| one_by_one(&db, tenants));
-        assert_eq!(found, ill);
+        // Ten thousand would take a quarter of an hour.
+        let few = tenants.min(1000);
+        let (each, found) = timed(|| one_by_one(&db, few));
+        assert_eq!(found.len(), few.div_ceil(100));
         let (script, found) = timed(|| naively(&db, tenants));
         assert_eq!(found, ill);
-        println!("| {tenants} | {doctor:.2} s | {trusting:.2} s | {memory} MB | {each:.2} s | {script:.2} s |");
+        println!(
+            "| {tenants} | {doctor:.2} s | {trusting:.2} s | {memory} MB | {each:.2} s for {few} | {script:.2} s |"
+        );
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Namespace {
     pub(super) tables: i64,
     /// How many of them are called as the tenants' tables are.
     #[diesel(sql_type = BigInt)]
-    ours: i64,
+    pub(super) ours: i64,
     #[diesel(sql_type = Bool)]
     history: bool,
     /// Whether it came with an extension.

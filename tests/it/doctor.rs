@@ -299,6 +299,47 @@ fn a_tenant_without_a_history_is_found() {
 }
 
 #[test]
+fn a_database_of_the_incidents_time_is_examined_before_it_is_taken_over() {
+    let db = crate::baseline::legacy(["acme", "globex"]);
+    db.execute("globex", "DELETE FROM users_userprofile");
+    let expected = [
+        "no-history public - 1",
+        "no-history acme - 1",
+        "no-history globex - 1",
+        "dangling acme users_userprofile 1",
+        "nulls acme users_userprofile 1",
+        // Each was made for itself, at another time.
+        "conflict acme business_business 1",
+        "conflict acme users_userprofile 1",
+        "conflict globex business_business 1",
+    ];
+    assert_eq!(found(&db), expected);
+}
+
+#[test]
+fn a_writer_waits_for_nobody_while_a_fleet_is_examined() {
+    let db = fleet();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let conn = &mut db.connect();
+            conn.batch_execute("SET lock_timeout = 100; SET deadlock_timeout = '10s'").unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for schema in ["acme", "globex", "initech"] {
+                    conn.batch_execute(&format!(
+                        "UPDATE {schema}.users_userprofile SET city = 'X'; UPDATE public.custom_auth_user SET first_name = 'Y'"
+                    ))
+                    .unwrap();
+                }
+            }
+        });
+        let reports: Vec<Report> = (0..6).map(|_| examine(&db, &doctor())).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(reports.iter().all(|report| told(report).is_empty()), "{reports:#?}");
+    });
+}
+
+#[test]
 fn versions_of_nobody_are_found_in_a_tenant_and_in_public() {
     for schema in ["acme", "public"] {
         check(

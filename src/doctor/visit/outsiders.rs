@@ -41,13 +41,18 @@ impl<'v> Visit<'v> {
             let draft = Draft::new(Kind::ExtensionInTenant, says, fix).examples(1, vec![name]);
             self.report.findings.push(draft.of(&schema));
         }
-        if whole && schemas.contains_key("public") {
-            self.public(conn, &tenants)?;
+        if let Some(public) = schemas.get("public").filter(|_| whole) {
+            self.public(conn, &tenants, public.ours > 0)?;
         }
         Ok(())
     }
 
-    pub(super) fn public(&mut self, conn: &mut PgConnection, tenants: &BTreeSet<&str>) -> Result<(), Error> {
+    pub(super) fn public(
+        &mut self,
+        conn: &mut PgConnection,
+        tenants: &BTreeSet<&str>,
+        has_tables: bool,
+    ) -> Result<(), Error> {
         let public = SchemaName::public();
         let patience = self.doctor.statement_timeout;
         let recorded = quietly(conn, patience, |conn| Ok(history::read(conn, &[&public])?))?;
@@ -60,7 +65,12 @@ impl<'v> Visit<'v> {
         let all = self.doctor.migrations.expected(&public).count();
         let wanted = match standing {
             Standing::At(upto) if upto == all => self.references.of_public(),
-            Standing::Nowhere => return Ok(()),
+            Standing::Nowhere => {
+                if has_tables {
+                    self.tell(&public, &history::no_history());
+                }
+                return Ok(());
+            }
             _ => Err("not all versions of this program, and no others, are recorded in it".into()),
         };
         let wanted = match wanted {
