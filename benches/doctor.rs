@@ -1,41 +1,60 @@
-//! How long a fleet takes to be examined, of which one tenant in a hundred is ill: the doctor, who looks for
-//! everything, beside two ways that go schema by schema on one connection. `examine` reads each catalog and looks for
-//! orphans and nulls; the script asks the incident's three questions of tables that it knows by heart.
+//! How long a fleet takes to be examined and repaired, of which one tenant in a hundred is ill: the doctor, beside
+//! the naive way, which asks schema by schema what the incident's script asked; and the repair, beside that script,
+//! which goes from row to row.
 //!
-//! `script/with-postgres --durable cargo bench --bench doctor` (`TENANTS=1000` for less)
+//! `script/with-postgres --durable cargo bench --bench doctor` (`TENANTS=1000` for less; `ROWS=1` for ill tenants with
+//! one such row each instead of two hundred)
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Instant};
 
-use diesel::{PgConnection, RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::BigInt};
+use diesel::{
+    PgConnection, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
+    sql_types::{BigInt, Nullable, Timestamptz, Uuid as SqlUuid},
+};
 use tenantry::{
     Fleet, SchemaName,
-    directory::FixedList,
-    doctor::{self, Doctor, Kind},
+    directory::{FixedList, TenantDirectory},
+    doctor::{Doctor, Kind},
     domain::{self, Registry},
     migrate::Run,
     pg,
+    repair::{REPAIRED, Repair},
     testing::TestDatabase,
 };
+use uuid::Uuid;
 
 fn main() {
     let most: usize = std::env::var("TENANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
-    println!("| tenants, 1% ill | doctor | trusting foreign keys | memory | `examine` | script |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    let rows: usize = std::env::var("ROWS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    println!(
+        "| tenants, 1% ill | doctor | trusting foreign keys | naive | repair, each | row by row, each | ratio | memory |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for tenants in [most.div_ceil(10), most] {
-        let db = build(tenants);
+        let db = build(tenants, rows);
         let ill: BTreeSet<String> = (0..tenants).step_by(100).map(|n| name(n).to_string()).collect();
         let (doctor, found) = timed(|| examine(&db, false));
         assert_eq!(found, ill);
         let (trusting, _) = timed(|| examine(&db, true));
-        let memory = peak();
-        // Ten thousand would take a quarter of an hour.
-        let few = tenants.min(1000);
-        let (each, found) = timed(|| one_by_one(&db, few));
-        assert_eq!(found.len(), few.div_ceil(100));
-        let (script, found) = timed(|| naively(&db, tenants));
+        let (naive, found) = timed(|| naively(&db, tenants));
         assert_eq!(found, ill);
+        // Half of the ill for each, in turns.
+        let (ours, theirs): (Vec<_>, Vec<_>) = ill.iter().enumerate().partition(|(at, _)| at % 2 == 0);
+        let schemas = |half: Vec<(usize, &String)>| -> Vec<SchemaName> {
+            half.into_iter().map(|(_, name)| name.parse().expect("a name")).collect()
+        };
+        let (ours, theirs) = (schemas(ours), schemas(theirs));
+        let repair = repair(&db, &ours);
+        let (scripted, _) = timed(|| theirs.iter().for_each(|schema| row_by_row(&mut db.connect(), schema)));
+        let each = |seconds: f64, tenants: &[SchemaName]| seconds * 1000.0 / tenants.len() as f64;
+        let (repair, scripted) = (each(repair, &ours), each(scripted, &theirs));
+        assert_eq!(examine(&db, false), BTreeSet::new());
         println!(
-            "| {tenants} | {doctor:.2} s | {trusting:.2} s | {memory} MB | {each:.2} s for {few} | {script:.2} s |"
+            "| {tenants} | {doctor:.2} s | {trusting:.2} s | {naive:.2} s | {repair:.0} ms | {scripted:.0} ms | {:.3} | {} MB |",
+            repair / scripted,
+            peak(),
         );
     }
 }
@@ -50,8 +69,9 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (started.elapsed().as_secs_f64(), made)
 }
 
-/// A fleet with a user, a business and a profile each; every hundredth profile refers to a business of `public`.
-fn build(tenants: usize) -> TestDatabase {
+/// A fleet with a user, a business and a profile each; every hundredth tenant is as the incident left it: its profiles
+/// refer to businesses of `public`, and do not say when they were updated.
+fn build(tenants: usize, rows: usize) -> TestDatabase {
     let db = TestDatabase::new();
     let names: Vec<SchemaName> = (0..tenants).map(name).collect();
     for chunk in names.chunks(500) {
@@ -71,14 +91,30 @@ fn build(tenants: usize) -> TestDatabase {
             let n = at * 500 + n;
             let key = |what: &str| format!("md5('{what}{n}')::uuid");
             let (user, tenant, business) = (key("u"), key("t"), key("b"));
-            let home = if n % 100 == 0 { "public" } else { schema.as_str() };
             let _ = write!(
                 text,
                 "INSERT INTO public.custom_auth_user (id, email) VALUES ({user}, '{n}@example.com');
-                 INSERT INTO public.custom_auth_tenant (id, schema_name, name) VALUES ({tenant}, '{schema}', 'X');
-                 INSERT INTO {home}.business_business (id, name) VALUES ({business}, 'X');
-                 INSERT INTO {home}.business_business_details (business_id) VALUES ({business});
-                 INSERT INTO {schema}.users_userprofile (user_id, business_id, tenant_id) VALUES ({user}, {business}, {tenant});"
+                 INSERT INTO public.custom_auth_tenant (id, schema_name, name) VALUES ({tenant}, '{schema}', 'X');"
+            );
+            if n % 100 != 0 {
+                let _ = write!(
+                    text,
+                    "INSERT INTO {schema}.business_business (id, name) VALUES ({business}, 'X');
+                     INSERT INTO {schema}.business_business_details (business_id) VALUES ({business});
+                     INSERT INTO {schema}.users_userprofile (user_id, business_id, tenant_id) VALUES ({user}, {business}, {tenant});"
+                );
+                return text;
+            }
+            let business = format!("md5('b{n}/' || g)::uuid FROM generate_series(1, {rows}) g");
+            let _ = write!(
+                text,
+                "INSERT INTO public.custom_auth_user (id, email)
+                     SELECT md5('u{n}/' || g)::uuid, '{n}/' || g || '@example.com' FROM generate_series(1, {rows}) g;
+                 INSERT INTO public.business_business (name, id) SELECT 'X', {business};
+                 INSERT INTO public.business_business_details (business_id) SELECT {business};
+                 ALTER TABLE {schema}.users_userprofile ALTER updated_at DROP NOT NULL;
+                 INSERT INTO {schema}.users_userprofile (tenant_id, updated_at, user_id, business_id)
+                     SELECT {tenant}, NULL, md5('u{n}/' || g)::uuid, {business};"
             );
             text
         });
@@ -94,14 +130,6 @@ fn examine(db: &TestDatabase, trust: bool) -> BTreeSet<String> {
     let doctor = Doctor::new(domain::migrations().expect("the migrations"), &Registry, domain::rules());
     let report = doctor.trust_foreign_keys(trust).run(&|| pg::connect(db.config())).expect("a report");
     report.of(Kind::Orphan).map(|finding| finding.schema.clone()).collect()
-}
-
-/// Every tenant for itself, by its catalog.
-fn one_by_one(db: &TestDatabase, tenants: usize) -> BTreeSet<String> {
-    let conn = &mut db.connect();
-    let mut is_ill =
-        |schema: &SchemaName| !doctor::examine(conn, schema, domain::rules()).expect("a tenant").findings.is_empty();
-    (0..tenants).map(name).filter(|schema| is_ill(schema)).map(|schema| schema.to_string()).collect()
 }
 
 /// The questions of the incident's script, one after the other in every schema, and the references of the details.
@@ -122,8 +150,59 @@ fn naively(db: &TestDatabase, tenants: usize) -> BTreeSet<String> {
     (0..tenants).map(name).filter(|schema| is_ill(conn, schema)).map(|schema| schema.to_string()).collect()
 }
 
+/// How long the repair takes once the doctor has found whom.
+fn repair(db: &TestDatabase, schemas: &[SchemaName]) -> f64 {
+    let migrations = domain::migrations().expect("the migrations");
+    let found = Doctor::new(migrations, &Registry, domain::rules()).only(REPAIRED.iter().copied());
+    let found = found.run(&|| pg::connect(db.config())).expect("a report");
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).expect("the tenants");
+    let repair = Repair::new(domain::rules()).migrations(migrations).findings(&found.findings).only(schemas.to_vec());
+    let (took, report) = timed(|| repair.run(conn, &listing).expect("a report"));
+    assert_eq!((report.tenants.len(), report.is_healthy()), (schemas.len(), true));
+    took
+}
+
+/// What the incident's script did, one statement for each row and question, each on its own.
+fn row_by_row(conn: &mut PgConnection, schema: &SchemaName) {
+    #[derive(QueryableByName)]
+    struct Profile {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Nullable<SqlUuid>)]
+        business_id: Option<Uuid>,
+        #[diesel(sql_type = Timestamptz)]
+        modified_at: chrono::DateTime<chrono::Utc>,
+    }
+    conn.batch_execute(&format!("SET search_path = {schema}")).expect("a path");
+    let profiles = "SELECT id, business_id, modified_at FROM users_userprofile";
+    let load = |conn: &mut PgConnection, which: &str| -> Vec<Profile> {
+        sql_query(format!("{profiles} WHERE {which}")).load(conn).expect("profiles")
+    };
+    for profile in load(conn, "updated_at IS NULL") {
+        sql_query("UPDATE users_userprofile SET updated_at = $1 WHERE id = $2")
+            .bind::<Timestamptz, _>(profile.modified_at)
+            .bind::<BigInt, _>(profile.id)
+            .execute(conn)
+            .expect("an update");
+    }
+    for id in load(conn, "business_id IS NOT NULL").into_iter().filter_map(|profile| profile.business_id) {
+        let is_here = format!("SELECT count(*) AS rows FROM business_business WHERE id = '{id}'");
+        if count(conn, &is_here) > 0 {
+            continue;
+        }
+        for (table, key) in [("business_business", "id"), ("business_business_details", "business_id")] {
+            sql_query(format!("INSERT INTO {table} SELECT * FROM public.{table} WHERE {key} = $1"))
+                .bind::<SqlUuid, _>(id)
+                .execute(conn)
+                .expect("a copy");
+        }
+    }
+    conn.batch_execute("ALTER TABLE users_userprofile ALTER updated_at SET NOT NULL").expect("an owner");
+}
+
 fn count(conn: &mut PgConnection, query: &str) -> i64 {
-    #[derive(diesel::QueryableByName)]
+    #[derive(QueryableByName)]
     struct Count {
         #[diesel(sql_type = BigInt)]
         rows: i64,

@@ -137,6 +137,12 @@ pub enum Error {
         /// The number that was asked for.
         id: i64,
     },
+    /// There is no such repair.
+    #[error("no repair {id} is remembered: `tenantry repair list` shows those that are")]
+    NoSuchRepair {
+        /// The number that was asked for.
+        id: i64,
+    },
     /// What was asked of a run makes no sense.
     #[error("{reason}")]
     Request {

@@ -246,7 +246,7 @@ impl Check {
             }
             Self::Twin { key, same: true, .. } => (
                 format!("{count} of {name} {} in public too, just the same", is(rows)),
-                Fix::None("those in public can go once nothing refers to them".into()),
+                Fix::Command("tenantry repair --remove-originals".into()),
                 key.clone(),
             ),
             Self::Twin { key, same: false, .. } => (

@@ -1,14 +1,16 @@
+use std::collections::BTreeMap;
+
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Bool, Text},
 };
-
 use serde::Serialize;
 
-use super::{Fill, Rules};
+use super::{Belongings, Fill, Rules, Title, strays::Stray};
 use crate::{
     SchemaName,
-    pg::tables::{self, Reference, Tables},
+    directory::TenantEntry,
+    pg::tables::{self, Column, Reference, Tables},
     quote,
 };
 
@@ -19,6 +21,8 @@ pub struct Examined {
     pub findings: Vec<Symptom>,
     pub(crate) tenant: Tables,
     pub(crate) references: Vec<Reference>,
+    /// The rows of `public` that belong to the tenant, and why.
+    pub(crate) strays: BTreeMap<Stray, Title>,
 }
 
 impl Examined {
@@ -65,45 +69,108 @@ pub enum Problem {
         /// Whether `public` has the row.
         in_public: bool,
     },
+    /// Rows of `public` belong to the tenant, by the [owner column](Rules::owner_column) or by what refers to what,
+    /// and it does not have them.
+    Strays {
+        /// How many rows.
+        rows: i64,
+    },
+    /// A sequence would hand out numbers that are taken.
+    SequenceBehind {
+        /// The column that it numbers.
+        column: String,
+    },
 }
 
-/// Looks through one tenant's schema for what a [repair](crate::repair) can put right.
+/// Looks through one tenant's schema, and through `public` for what belongs to it, for what a
+/// [repair](crate::repair) can put right.
+///
+/// Rows that several tenants may own are nobody's, as far as one tenant's id can tell.
 ///
 /// # Errors
 ///
 /// Those of its queries.
-pub fn examine(conn: &mut PgConnection, schema: &SchemaName, rules: &Rules) -> QueryResult<Examined> {
+pub fn examine(conn: &mut PgConnection, tenant: &TenantEntry, rules: &Rules) -> QueryResult<Examined> {
     let public = tables::read(conn, &SchemaName::public())?;
-    examine_beside(conn, schema, rules, &public)
+    let tables = tables::read(conn, &tenant.schema)?.tables.into_keys().collect();
+    let belongings = Belongings::look(conn, &public, rules, std::slice::from_ref(tenant), &tables)?;
+    examine_beside(conn, tenant, rules, &public, belongings.as_ref())
 }
 
-/// [`examine`] with `public`'s structure at hand.
+/// [`examine`] with what all tenants have in common at hand.
 pub(crate) fn examine_beside(
     conn: &mut PgConnection,
-    schema: &SchemaName,
+    tenant: &TenantEntry,
     rules: &Rules,
     public: &Tables,
+    belongings: Option<&Belongings>,
 ) -> QueryResult<Examined> {
-    let tenant = tables::read(conn, schema)?;
-    let references = references(&tenant, public);
-    let mut examined = Examined { findings: Vec::new(), tenant, references };
+    let schema = &tenant.schema;
+    let tables = tables::read(conn, schema)?;
+    let references = references(&tables, public);
+    let mut examined = Examined { findings: Vec::new(), tenant: tables, references, strays: BTreeMap::new() };
     let fills: Vec<&Fill> = examined.fills(rules).collect();
     for fill in fills {
         examined.findings.extend(nulls(conn, schema, fill)?);
     }
     for reference in examined.references.clone() {
-        examined.findings.extend(orphans(conn, schema, &reference, public)?);
+        examined.findings.extend(orphans(conn, &examined, schema, &reference, public)?);
+    }
+    if let Some(belongings) = belongings {
+        examined.strays = belongings.strays(conn, tenant, &examined.tenant)?;
+    }
+    let symptom = |table: &str, problem| Symptom { schema: schema.clone(), table: table.into(), problem };
+    let mut strays = BTreeMap::<&str, i64>::new();
+    examined.strays.keys().for_each(|stray| *strays.entry(&stray.table).or_default() += 1);
+    examined.findings.extend(strays.into_iter().map(|(table, rows)| symptom(table, Problem::Strays { rows })));
+    for (table, column) in behind(conn, schema, &examined.tenant)? {
+        examined.findings.push(symptom(&table, Problem::SequenceBehind { column }));
     }
     Ok(examined)
+}
+
+/// The columns whose sequences have not come as far as their largest number.
+fn behind(conn: &mut PgConnection, schema: &SchemaName, tables: &Tables) -> QueryResult<Vec<(String, String)>> {
+    #[derive(diesel::QueryableByName)]
+    struct Behind {
+        #[diesel(sql_type = BigInt)]
+        at: i64,
+    }
+    let numbered: Vec<(&String, &Column)> = tables
+        .tables
+        .iter()
+        .flat_map(|(name, table)| table.columns.iter().map(move |column| (name, column)))
+        .filter(|(_, column)| column.sequence.is_some() && !column.descends)
+        .collect();
+    let select = |(at, (table, column)): (usize, &(&String, &Column))| {
+        let sequence = quote::qualified(schema.as_str(), column.sequence.as_deref().unwrap_or_default());
+        let sequence = format!("{}::regclass", quote::literal(&sequence));
+        format!(
+            "SELECT {at}::bigint AS at FROM (SELECT max({}) AS largest FROM {}) c \
+             WHERE has_sequence_privilege({sequence}, 'SELECT, USAGE') \
+               AND c.largest > coalesce(pg_sequence_last_value({sequence}), {}::numeric - 1)",
+            quote::identifier(&column.name),
+            quote::qualified(schema.as_str(), table),
+            column.start.unwrap_or(1),
+        )
+    };
+    let selects: Vec<String> = numbered.iter().enumerate().map(select).collect();
+    let mut found = Vec::new();
+    for chunk in selects.chunks(100) {
+        let behind: Vec<Behind> = sql_query(chunk.join(" UNION ALL ")).load(conn)?;
+        found.extend(behind.into_iter().map(|row| numbered[row.at as usize]));
+    }
+    Ok(found.into_iter().map(|(table, column)| (table.clone(), column.name.clone())).collect())
 }
 
 /// The tenant's foreign keys and, since it may have lost some, those that `public` has between the same tables.
 ///
 /// One that reaches into `public`, because the tenant's table did not exist when it was made, counts as the
-/// one within the tenant that it should have been.
-fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
+/// one within the tenant that it should have been. One into a third schema says nothing of the tenant's own tables.
+pub(crate) fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
     let fits = |reference: &&Reference| {
-        tenant.has(&reference.child, &reference.child_columns)
+        reference.inside
+            && tenant.has(&reference.child, &reference.child_columns)
             && tenant.has(&reference.parent, &reference.parent_columns)
     };
     let mut all: Vec<Reference> = tenant.references.iter().chain(&public.references).filter(fits).cloned().collect();
@@ -135,6 +202,7 @@ fn nulls(conn: &mut PgConnection, schema: &SchemaName, fill: &Fill) -> QueryResu
 
 fn orphans(
     conn: &mut PgConnection,
+    examined: &Examined,
     schema: &SchemaName,
     reference: &Reference,
     public: &Tables,
@@ -153,11 +221,13 @@ fn orphans(
     let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
     let given: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
     let parent = quote::identifier(&reference.parent);
-    let exists = |schema: &SchemaName| {
-        format!("EXISTS (SELECT FROM {}.{parent} p WHERE {})", schema.quoted(), same_key(reference, "c", "p"))
+    let tenant = &examined.tenant;
+    let exists = |schema: &SchemaName, tables: &Tables| {
+        let same = same_key(reference, ("c", tenant), ("p", tables));
+        format!("EXISTS (SELECT FROM {}.{parent} p WHERE {same})", schema.quoted())
     };
     let in_public = match public.has(&reference.parent, &reference.parent_columns) {
-        true => exists(&SchemaName::public()),
+        true => exists(&SchemaName::public(), public),
         false => "false".into(),
     };
     let found: Vec<Orphan> = sql_query(format!(
@@ -167,7 +237,7 @@ fn orphans(
         schema = schema.quoted(),
         child = quote::identifier(&reference.child),
         given = given.join(" AND "),
-        here = exists(schema),
+        here = exists(schema, tenant),
     ))
     .load(conn)?;
     let finding = |orphan: Orphan| Symptom {
@@ -184,9 +254,11 @@ fn orphans(
     Ok(found.into_iter().map(finding).collect())
 }
 
-/// The condition that the row `child` refers to the row `parent`.
-pub(crate) fn same_key(reference: &Reference, child: &str, parent: &str) -> String {
+/// The condition that the row `child` refers to the row `parent`; each comes with the tables of its schema.
+pub(crate) fn same_key(reference: &Reference, child: (&str, &Tables), parent: (&str, &Tables)) -> String {
     let pairs = reference.child_columns.iter().zip(&reference.parent_columns);
-    let equal = pairs.map(|(c, p)| format!("{child}.{} = {parent}.{}", quote::identifier(c), quote::identifier(p)));
-    equal.collect::<Vec<_>>().join(" AND ")
+    let same = |(c, p): (&String, &String)| {
+        tables::equal((child.0, child.1, &reference.child, c), (parent.0, parent.1, &reference.parent, p))
+    };
+    pairs.map(same).collect::<Vec<_>>().join(" AND ")
 }

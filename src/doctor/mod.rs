@@ -3,6 +3,7 @@
 //! A [`Doctor`] looks at a whole fleet, in bulk, and returns a [`Report`]; [`examine`] looks at the rows of one tenant,
 //! for a [repair](crate::repair).
 
+mod belongings;
 mod check;
 mod crew;
 mod draft;
@@ -23,9 +24,11 @@ mod strays;
 mod visit;
 mod wanted;
 
+pub(crate) use belongings::{Belongings, Title};
 pub use examine::{Examined, Problem, Symptom, examine};
-pub(crate) use examine::{examine_beside, same_key};
+pub(crate) use examine::{examine_beside, references, same_key};
 pub use kind::Kind;
+pub(crate) use plan::forbidden_nulls;
 pub use report::{Finding, Fix, NotCompared, Report, Severity};
 pub use rules::{Fill, Rules, Shared};
 pub use run::Doctor;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What all schemas have to do with.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) public: Tables,
     /// The tables of `public` that the role may read.
@@ -189,7 +189,7 @@ fn is_number(name: &str, column: &str, references: &[Reference], tables: &Tables
 }
 
 /// The columns that the reference forbids to be null and that may be.
-pub(super) fn forbidden_nulls(wanted: &Structure, found: &Structure) -> BTreeSet<(String, String)> {
+pub(crate) fn forbidden_nulls(wanted: &Structure, found: &Structure) -> BTreeSet<(String, String)> {
     let columns = |structure: &Structure, required: bool| -> BTreeSet<(String, String)> {
         let fits = |object: &&structure::Object| {
             let is_required = object.facts.get(2).is_some_and(|fact| fact == "NOT NULL");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Text},
 };
 
@@ -19,10 +19,31 @@ use crate::{
 };
 
 /// The tables of `public` whose rows have owners, in the order in which that is found out.
+#[derive(Debug)]
 pub(super) struct Owned {
     tables: Vec<String>,
     /// A query for each, which the later ones read: place and owner of every row that has one of the owners.
     queries: Vec<String>,
+}
+
+/// A row of `public`, by its place in a table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
+pub(crate) struct Stray {
+    #[diesel(sql_type = Text)]
+    pub(crate) table: String,
+    #[diesel(sql_type = Text)]
+    pub(crate) place: String,
+}
+
+/// The expression for the place of a row `p`: the partition or child table, and where in it.
+const PLACE: &str = "p.tableoid::oid::text || ' ' || p.ctid::text AS place";
+
+/// Which rows of one table a tenant does not have.
+struct Missing {
+    from: String,
+    condition: String,
+    /// The expression that shows a row's key.
+    key: String,
 }
 
 /// A tenant, and one of the tables in which it may have rows.
@@ -74,7 +95,7 @@ impl Owned {
 
     /// Which of these owners have rows, and in which table.
     pub(super) fn owners(&self, conn: &mut PgConnection, ids: &[String]) -> QueryResult<Vec<(String, String)>> {
-        #[derive(diesel::QueryableByName)]
+        #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Text)]
             table: String,
@@ -110,7 +131,64 @@ impl Owned {
         Ok(found.into_iter().filter(|answer| answer.rows > 0).collect())
     }
 
+    /// Where the rows are that the tenant does not have.
+    pub(super) fn places(
+        &self,
+        conn: &mut PgConnection,
+        around: &Surroundings,
+        claim: &Claim<'_>,
+    ) -> QueryResult<Vec<Stray>> {
+        let select = |name: &String| {
+            let Missing { from, condition, .. } = self.missing_from(around, claim, name)?;
+            Some(format!(
+                "SELECT DISTINCT {}::text AS table, {PLACE} FROM {from} WHERE {condition}",
+                quote::literal(name)
+            ))
+        };
+        let selects: Vec<String> = self.tables.iter().filter_map(select).collect();
+        if selects.is_empty() {
+            return Ok(Vec::new());
+        }
+        sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(vec![&claim.id])
+            .load(conn)
+    }
+
+    /// Where the rows are that have more than one of these owners, and who they are.
+    pub(super) fn contested(&self, conn: &mut PgConnection, ids: &[String]) -> QueryResult<Vec<(Stray, Vec<String>)>> {
+        #[derive(QueryableByName)]
+        struct Contested {
+            #[diesel(embed)]
+            stray: Stray,
+            #[diesel(sql_type = Array<Text>)]
+            owners: Vec<String>,
+        }
+        let select = |(at, name): (usize, &String)| {
+            format!(
+                "SELECT {}::text AS table, p.place::oid::text || ' ' || p.row::text AS place, \
+                        array_agg(DISTINCT p.owner) AS owners \
+                 FROM o{at} p GROUP BY p.place, p.row HAVING count(DISTINCT p.owner) > 1",
+                quote::literal(name)
+            )
+        };
+        let selects: Vec<String> = self.tables.iter().enumerate().map(select).collect();
+        let found: Vec<Contested> = sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(ids)
+            .load(conn)?;
+        Ok(found.into_iter().map(|row| (row.stray, row.owners)).collect())
+    }
+
     fn select(&self, around: &Surroundings, claim: &Claim<'_>, name: &str, at: usize) -> Option<String> {
+        let Missing { from, condition, key } = self.missing_from(around, claim, name)?;
+        Some(format!(
+            "SELECT {at} AS at, count(*) AS rows, '' AS more, \
+                    ARRAY(SELECT e.key FROM (SELECT DISTINCT {key} AS key FROM {from} WHERE {condition}) e \
+                          ORDER BY length(e.key), e.key LIMIT {}) AS examples FROM {from} WHERE {condition}",
+            super::EXAMPLES
+        ))
+    }
+
+    fn missing_from(&self, around: &Surroundings, claim: &Claim<'_>, name: &str) -> Option<Missing> {
         let number = self.tables.iter().position(|table| table == name)?;
         let table = claim.tables.tables.get(name)?;
         let references = &claim.tables.references;
@@ -133,12 +211,7 @@ impl Owned {
             quote::qualified(claim.schema.as_str(), name),
         );
         let from = format!("o{number} o JOIN {} ON p.ctid = o.row AND p.tableoid = o.place", from(around, name, "p"));
-        Some(format!(
-            "SELECT {at} AS at, count(*) AS rows, '' AS more, \
-                    ARRAY(SELECT e.key FROM (SELECT DISTINCT {key} AS key FROM {from} WHERE {condition}) e \
-                          ORDER BY length(e.key), e.key LIMIT {}) AS examples FROM {from} WHERE {condition}",
-            super::EXAMPLES
-        ))
+        Some(Missing { from, condition, key })
     }
 
     fn add(&mut self, name: &str, query: String) {
@@ -183,12 +256,12 @@ pub(super) fn look(
     public: &Tables,
     tenants: &BTreeSet<String>,
 ) -> QueryResult<(BTreeSet<String>, BTreeSet<String>)> {
-    #[derive(diesel::QueryableByName)]
+    #[derive(QueryableByName)]
     struct Name {
         #[diesel(sql_type = Text)]
         name: String,
     }
-    #[derive(diesel::QueryableByName)]
+    #[derive(QueryableByName)]
     struct Filled {
         #[diesel(sql_type = BigInt)]
         at: i64,

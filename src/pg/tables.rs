@@ -1,13 +1,13 @@
 //! The tables of schemas, for looking at rows and moving them: columns, keys and references, from the catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Bool, Nullable, Text},
 };
 
-use crate::SchemaName;
+use crate::{SchemaName, quote};
 
 /// The tables of one schema.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,9 @@ pub(crate) struct Column {
     partitioned: bool,
     #[diesel(sql_type = Text)]
     pub(crate) name: String,
+    /// Its type and the type's modifier: equal where, and only where, the types are the same.
+    #[diesel(sql_type = Text)]
+    pub(crate) kind: String,
     /// Computed from others: never written.
     #[diesel(sql_type = Bool)]
     pub(crate) generated: bool,
@@ -88,6 +91,12 @@ pub(crate) struct Reference {
     /// Whether its check can wait for the end of the transaction.
     #[diesel(sql_type = Bool)]
     pub(crate) deferrable: bool,
+    /// The constraint's name.
+    #[diesel(sql_type = Text)]
+    pub(crate) name: String,
+    /// Whether it refers to the schema itself or to `public`, and not to a third one.
+    #[diesel(sql_type = Bool)]
+    pub(crate) inside: bool,
     /// Whether it holds within the schema, for every row: valid, and never switched off.
     #[diesel(sql_type = Bool)]
     pub(crate) holds: bool,
@@ -101,11 +110,30 @@ impl Reference {
 }
 
 impl Tables {
+    /// The columns of a table, none where there is no such table.
+    pub(crate) fn columns(&self, table: &str) -> &[Column] {
+        self.tables.get(table).map_or(&[], |table| &table.columns)
+    }
+
+    /// The type of a column.
+    fn kind(&self, table: &str, column: &str) -> Option<&str> {
+        self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
+    }
+
     /// Whether the table is there with all of these columns.
     pub(crate) fn has(&self, table: &str, columns: &[String]) -> bool {
         let has = |table: &Table| columns.iter().all(|name| table.columns.iter().any(|column| column.name == *name));
         self.tables.get(table).is_some_and(has)
     }
+}
+
+/// The condition that a column of one schema's table equals one of another's. Types that differ are compared as
+/// texts, since there may be no other way.
+pub(crate) fn equal(one: (&str, &Tables, &str, &str), other: (&str, &Tables, &str, &str)) -> String {
+    let (alias, tables, table, column) = one;
+    let (alias2, tables2, table2, column2) = other;
+    let cast = if tables.kind(table, column) == tables2.kind(table2, column2) { "" } else { "::text" };
+    format!("{alias}.{}{cast} = {alias2}.{}{cast}", quote::identifier(column), quote::identifier(column2))
 }
 
 /// Reads the structure of one schema, in three queries.
@@ -115,9 +143,10 @@ pub(crate) fn read(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<
 
 /// Reads the structure of many schemas, in three queries. One without a table is missing in the answer.
 pub(crate) fn read_many(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<BTreeMap<String, Tables>> {
-    let columns: Vec<Column> = sql_query(COLUMNS).bind::<Array<Text>, _>(schemas).load(conn)?;
-    let keys: Vec<Key> = sql_query(KEYS).bind::<Array<Text>, _>(schemas).load(conn)?;
-    let references: Vec<Reference> = sql_query(REFERENCES).bind::<Array<Text>, _>(schemas).load(conn)?;
+    let query = |text: &str| sql_query(text.replace("{relations}", RELATIONS)).bind::<Array<Text>, _>(schemas);
+    let columns: Vec<Column> = query(COLUMNS).load(conn)?;
+    let keys: Vec<Key> = query(KEYS).load(conn)?;
+    let references: Vec<Reference> = query(REFERENCES).load(conn)?;
     let mut found = BTreeMap::<String, Tables>::new();
     for column in columns {
         let tables = &mut found.entry(column.schema.clone()).or_default().tables;
@@ -137,13 +166,36 @@ pub(crate) fn read_many(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
     Ok(found)
 }
 
+/// The names of all tables of these schemas. Waits for nobody's lock.
+pub(crate) fn names(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<BTreeSet<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let names: Vec<Name> = sql_query(format!(
+        "SELECT DISTINCT c.relname::text AS name FROM {RELATIONS} \
+         WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+    ))
+    .bind::<Array<Text>, _>(schemas)
+    .load(conn)?;
+    Ok(names.into_iter().map(|row| row.name).collect())
+}
+
+/// The relations `c` of the schemas `n`. Through what depends on a schema they are found by an index; `pg_class` has
+/// none, and is long where there are many tenants. It is joined all the same, since it hides Citus' shards.
+const RELATIONS: &str = "pg_catalog.pg_namespace n \
+     JOIN pg_catalog.pg_depend y ON y.refclassid = 'pg_catalog.pg_namespace'::regclass AND y.refobjid = n.oid \
+        AND y.classid = 'pg_catalog.pg_class'::regclass \
+     JOIN pg_catalog.pg_class c ON c.oid = y.objid";
+
 const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
-        a.attname::text AS name, a.attgenerated <> '' AS generated, a.attidentity <> '' AS identity, \
+        a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, a.attgenerated <> '' AS generated, \
+        a.attidentity <> '' AS identity, \
         a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false) AS numbered, \
         a.attnotnull AS required, q.relname::text AS sequence, q.seqstart AS start, \
         coalesce(q.seqincrement < 0, false) AS descends \
-     FROM pg_catalog.pg_class c \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     FROM {relations} \
      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
      LEFT JOIN LATERAL ( \
@@ -167,15 +219,15 @@ const KEYS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, 
         ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, at) \
               JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
               WHERE k.at <= i.indnkeyatts ORDER BY k.at) AS columns \
-     FROM pg_catalog.pg_index i \
-     JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+     FROM {relations} \
+     JOIN pg_catalog.pg_index i ON i.indrelid = c.oid \
      JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = ANY ($1) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL \
      ORDER BY n.nspname, c.relname, NOT i.indisprimary, x.relname";
 
 // Citus' shards stand in pg_constraint too: pg_class tells them apart by their schema.
 const REFERENCES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS child, p.relname::text AS parent, \
+        k.conname::text AS name, coalesce(p.relnamespace IN (c.relnamespace, to_regnamespace('public')), false) AS inside, \
         k.condeferrable AS deferrable, \
         k.convalidated AND p.relnamespace = c.relnamespace \
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') AS holds, \
@@ -185,9 +237,8 @@ const REFERENCES: &str = "SELECT n.nspname::text AS schema, c.relname::text AS c
         ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, at) \
               JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum \
               ORDER BY u.at) AS parent_columns \
-     FROM pg_catalog.pg_constraint k \
-     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+     FROM {relations} \
+     JOIN pg_catalog.pg_constraint k ON k.conrelid = c.oid \
      JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = ANY ($1) AND k.contype = 'f' AND k.conparentid = 0 \
      ORDER BY n.nspname, c.relname, k.conname";

@@ -6,152 +6,166 @@ use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     sql_query,
-    sql_types::{Array, BigInt, Nullable, Text},
+    sql_types::{Array, Text},
 };
 
-use super::propose::{Proposal, Proposer, is_at, shared_columns};
-use crate::{doctor::Fill, pg::tables::Column, quote};
+use super::{
+    memory::{Change, Recorder, What},
+    order::parents_first,
+    proposal::Proposal,
+    propose::Proposer,
+    rows::{self, Place},
+    sequences,
+};
+use crate::{
+    doctor::{Fill, same_key},
+    pg::tables::Column,
+    quote,
+};
 
 impl Proposer<'_> {
-    /// Writes what the proposal says. The caller checks what came of it.
-    pub(super) fn apply(&self, conn: &mut PgConnection, proposal: &Proposal) -> QueryResult<()> {
+    /// Copies what the proposal says, and has every constraint checked.
+    pub(super) fn copy_all(
+        &self,
+        conn: &mut PgConnection,
+        proposal: &Proposal,
+        recorder: &Recorder<'_>,
+    ) -> QueryResult<()> {
         conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
-        for table in self.parents_first(proposal) {
-            if let Some(places) = proposal.copies.get(&table) {
-                self.copy(conn, &table, places, |_| true)?;
-                self.advance_sequences(conn, &table)?;
-            }
-            if let Some(places) = proposal.renumbered.get(&table) {
-                self.copy(conn, &table, places, |column| !column.numbered)?;
-            }
-        }
-        for fill in self.examined.fills(self.rules) {
-            if proposal.fills.iter().any(|filled| (&filled.table, &filled.column) == (&fill.table, &fill.column)) {
-                self.fill(conn, fill)?;
+        for table in parents_first(proposal.tables().into_iter().cloned(), &self.examined.references) {
+            for (rows, renumber) in [(&proposal.copies, false), (&proposal.renumbered, true)] {
+                if let Some(places) = rows.get(&table).filter(|places| !places.is_empty()) {
+                    self.record_referrers(conn, &table, places, recorder)?;
+                    if renumber && !self.rehearsal {
+                        // The next numbers may be those of rows that came with theirs.
+                        sequences::catch_up(conn, &self.tenant.schema, &self.examined.tenant, &table)?;
+                    }
+                    let copied = self.copy(conn, &table, places, renumber)?;
+                    recorder.write(conn, &table, What::Inserted, &copied)?;
+                }
             }
         }
         // A deferred foreign key would speak up at COMMIT only, when it is too late to look again.
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
 
-    /// The tables to copy into, so that each comes after those it refers to. A reference whose check can wait
-    /// needs no order; a cycle of others is cut anywhere, and its constraint has the last word.
-    fn parents_first(&self, proposal: &Proposal) -> Vec<String> {
-        let mut waiting: BTreeSet<String> = proposal.copies.keys().chain(proposal.renumbered.keys()).cloned().collect();
-        let mut order = Vec::new();
-        while let Some(first) = waiting.first().cloned() {
-            let ready =
-                |table: &&String| {
-                    !self.examined.references.iter().any(|r| {
-                        !r.deferrable && r.child == **table && r.parent != r.child && waiting.contains(&r.parent)
-                    })
-                };
-            let next = waiting.iter().find(ready).cloned().unwrap_or(first);
-            waiting.remove(&next);
-            order.push(next);
-        }
-        order
-    }
-
     fn copy(
         &self,
         conn: &mut PgConnection,
         table: &str,
-        places: &BTreeSet<String>,
-        take: impl Fn(&Column) -> bool,
-    ) -> QueryResult<usize> {
-        if places.is_empty() {
-            return Ok(0);
-        }
+        places: &BTreeSet<Place>,
+        renumber: bool,
+    ) -> QueryResult<Vec<Change>> {
         let structure = &self.examined.tenant.tables[table];
-        let shared = shared_columns(self.public, &self.examined.tenant, table);
-        let columns = structure.columns.iter().filter(|column| shared.contains(&column.name.as_str()) && take(column));
-        let (mut names, mut values) = (Vec::new(), Vec::new());
-        for column in columns {
-            names.push(quote::identifier(&column.name));
-            values.push(self.value(table, &column.name));
+        let shared = rows::shared_columns(self.public, &self.examined.tenant, table);
+        let take = |column: &&Column| shared.contains(&column.name.as_str()) && !(renumber && column.numbered);
+        let (mut names, mut values): (Vec<String>, Vec<String>) = rows::written(structure)
+            .filter(take)
+            .map(|column| (quote::identifier(&column.name), self.value(table, &column.name)))
+            .unzip();
+        if renumber && self.rehearsal {
+            // A rehearsal draws no number.
+            for column in structure.columns.iter().filter(|column| column.numbered) {
+                let name = quote::identifier(&column.name);
+                values.push(format!(
+                    "(SELECT coalesce(max({name}), 0) FROM {}.{}) + row_number() OVER ()",
+                    self.tenant.schema.quoted(),
+                    quote::identifier(table)
+                ));
+                names.push(name);
+            }
         }
         // Numbers of an identity that is ALWAYS generated are kept all the same.
         let overriding =
             if structure.columns.iter().any(|column| column.identity) { "OVERRIDING SYSTEM VALUE" } else { "" };
-        let table = quote::identifier(table);
         sql_query(format!(
-            "INSERT INTO {schema}.{table} ({names}) {overriding} \
-             SELECT {values} FROM public.{table} p WHERE {at}",
-            at = is_at("p"),
+            "INSERT INTO {schema}.{table} AS t ({names}) {overriding} \
+             SELECT {values} FROM public.{table} p WHERE {at} \
+             RETURNING {key}::text AS key, NULL::text AS before, {image}::text AS after",
+            at = rows::is_at("p", 1),
             schema = self.tenant.schema.quoted(),
+            table = quote::identifier(table),
             names = names.join(", "),
             values = values.join(", "),
+            key = rows::key_image(structure, "t"),
+            image = rows::image(structure, "t"),
         ))
         .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
-        .execute(conn)
+        .load(conn)
+    }
+
+    /// Writes down which rows of the tenant refer in vain to the rows that will be copied: those may stay as they
+    /// were when the copy is taken back, and none else.
+    fn record_referrers(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        places: &BTreeSet<Place>,
+        recorder: &Recorder<'_>,
+    ) -> QueryResult<()> {
+        if recorder.repair().is_none() {
+            return Ok(());
+        }
+        for reference in self.examined.references.iter().filter(|reference| reference.parent == table) {
+            if !self.public.has(table, &reference.parent_columns) {
+                continue;
+            }
+            let tenant = &self.examined.tenant;
+            let referrers: Vec<Change> = sql_query(format!(
+                "SELECT {key}::text AS key, NULL::text AS before, NULL::text AS after FROM {schema}.{child} c \
+                 WHERE EXISTS (SELECT FROM public.{parent} p WHERE {at} AND {same})",
+                key = rows::key_image(&tenant.tables[&reference.child], "c"),
+                schema = self.tenant.schema.quoted(),
+                child = quote::identifier(&reference.child),
+                parent = quote::identifier(table),
+                at = rows::is_at("p", 1),
+                same = same_key(reference, ("c", tenant), ("p", self.public)),
+            ))
+            .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
+            .load(conn)?;
+            recorder.write(conn, &reference.child, What::Referred, &referrers)?;
+        }
+        Ok(())
     }
 
     /// A column of a row to be copied; a null that a rule fills is filled on the way.
     fn value(&self, table: &str, column: &str) -> String {
         let filled = self.rules.fills.iter().find(|fill| fill.table == table && fill.column == column);
         match filled {
-            Some(fill) => format!("coalesce(p.{}, {})", quote::identifier(column), self.source(fill, "p.")),
-            None => format!("p.{}", quote::identifier(column)),
+            Some(fill) => format!("coalesce({}, {})", rows::column("p", column), self.source(fill, "p")),
+            None => rows::column("p", column),
         }
     }
 
-    fn fill(&self, conn: &mut PgConnection, fill: &Fill) -> QueryResult<usize> {
-        let column = quote::identifier(&fill.column);
-        sql_query(format!(
-            "UPDATE {}.{} SET {column} = coalesce({}) WHERE {column} IS NULL",
-            self.tenant.schema.quoted(),
-            quote::identifier(&fill.table),
-            self.source(fill, ""),
+    /// Fills the nulls of one column.
+    pub(super) fn fill(&self, conn: &mut PgConnection, fill: &Fill, recorder: &Recorder<'_>) -> QueryResult<()> {
+        let structure = &self.examined.tenant.tables[&fill.table];
+        let filled: Vec<Change> = sql_query(format!(
+            "WITH old AS ( \
+                 SELECT t.ctid AS place, t.tableoid AS relation, {image}::text AS before \
+                 FROM {table} t WHERE t.{column} IS NULL FOR UPDATE) \
+             UPDATE {table} t SET {column} = coalesce({source}) FROM old \
+             WHERE t.ctid = old.place AND t.tableoid = old.relation \
+             RETURNING {key}::text AS key, old.before, {image}::text AS after",
+            table = format_args!("{}.{}", self.tenant.schema.quoted(), quote::identifier(&fill.table)),
+            column = quote::identifier(&fill.column),
+            source = self.source(fill, "t"),
+            key = rows::key_image(structure, "t"),
+            image = rows::image(structure, "t"),
         ))
-        .execute(conn)
+        .load(conn)?;
+        recorder.write(conn, &fill.table, What::Updated, &filled)?;
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
 
     /// What a null gets: the columns that are there, in the rule's order, and the time of the repair.
-    fn source(&self, fill: &Fill, prefix: &str) -> String {
+    fn source(&self, fill: &Fill, alias: &str) -> String {
         let there = |name: &&String| {
             let name = std::slice::from_ref(*name);
-            self.examined.tenant.has(&fill.table, name) && (prefix.is_empty() || self.public.has(&fill.table, name))
+            self.examined.tenant.has(&fill.table, name) && (alias == "t" || self.public.has(&fill.table, name))
         };
-        let mut from: Vec<String> =
-            fill.from.iter().filter(there).map(|name| format!("{prefix}{}", quote::identifier(name))).collect();
+        let mut from: Vec<String> = fill.from.iter().filter(there).map(|name| rows::column(alias, name)).collect();
         from.push("now()".into());
         from.join(", ")
-    }
-
-    /// A number that was copied does not advance the sequence from which the next one is drawn.
-    fn advance_sequences(&self, conn: &mut PgConnection, table: &str) -> QueryResult<()> {
-        #[derive(diesel::QueryableByName)]
-        struct Sequence {
-            #[diesel(sql_type = Nullable<Text>)]
-            name: Option<String>,
-            #[diesel(sql_type = Nullable<BigInt>)]
-            largest: Option<i64>,
-        }
-        #[derive(diesel::QueryableByName)]
-        struct Last {
-            #[diesel(sql_type = BigInt)]
-            last: i64,
-        }
-        let qualified = format!("{}.{}", self.tenant.schema.quoted(), quote::identifier(table));
-        for column in self.examined.tenant.tables[table].columns.iter().filter(|column| column.numbered) {
-            // Quoted and qualified by the server, so that it can be read from below.
-            let sequence: Sequence = sql_query(format!(
-                "SELECT pg_get_serial_sequence($1, $2) AS name, (SELECT max({})::bigint FROM {qualified}) AS largest",
-                quote::identifier(&column.name),
-            ))
-            .bind::<Text, _>(&qualified)
-            .bind::<Text, _>(&column.name)
-            .get_result(conn)?;
-            let (Some(name), Some(largest)) = (sequence.name, sequence.largest) else { continue };
-            let Last { last } = sql_query(format!("SELECT last_value AS last FROM {name}")).get_result(conn)?;
-            if largest >= last {
-                sql_query("SELECT setval($1::regclass, $2)")
-                    .bind::<Text, _>(&name)
-                    .bind::<BigInt, _>(largest)
-                    .execute(conn)?;
-            }
-        }
-        Ok(())
     }
 }

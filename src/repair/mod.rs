@@ -1,10 +1,43 @@
 //! Puts right what the [`doctor`](crate::doctor) finds, without guessing: rows are copied from `public` to the
 //! tenant that refers to them, nulls are filled, and what is not certain is left alone and named.
+//!
+//! A [`Repair`] does it and remembers what it did, in the transaction of each tenant; an [`Undo`] takes it back.
 
+mod admit;
 mod apply;
+mod blueprint;
+mod claims;
+mod constraints;
+mod memory;
+mod order;
+mod originals;
+mod proposal;
 mod propose;
+mod prune;
 mod report;
+mod rows;
 mod run;
+mod sequences;
+mod tenant;
+mod undo;
+mod walk;
 
-pub use report::{Copied, Filled, Left, Outcome, Reason, Report, TenantReport};
+pub use memory::{PastChange, PastRepair, What, changes, find, list};
+pub use report::{Advanced, Constrained, Copied, Filled, How, Left, Outcome, Reason, Report, TenantReport};
 pub use run::Repair;
+pub use undo::{Kept, Undo, UndoReport, Undone, UndoneTenant};
+
+use crate::doctor::Kind;
+
+/// The kinds of findings that a repair can put right, or has to know of.
+pub const REPAIRED: &[Kind] = &[
+    Kind::Unreadable,
+    Kind::Orphan,
+    Kind::Stray,
+    Kind::Nulls,
+    Kind::SequenceBehind,
+    Kind::ForeignKeyLeak,
+    Kind::NotValid,
+    Kind::Missing,
+    Kind::Changed,
+];

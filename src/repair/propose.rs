@@ -1,38 +1,24 @@
 //! Decides what to do in one tenant, and writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
-    sql_types::{Array, Bool, Text},
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, Text},
 };
-use uuid::Uuid;
 
-use super::{Copied, Filled, Left, Outcome, Reason};
+use super::{
+    Filled, Left, Reason,
+    proposal::{Contested, Excluded, Proposal, Roots, SpokenFor},
+    rows::{self, Place, Row},
+};
 use crate::{
     SchemaName,
     directory::TenantEntry,
-    doctor::{Examined, Problem, Rules, Symptom, same_key},
-    pg::tables::{Key, Reference, Tables},
+    doctor::{Examined, Problem, Rules, Title, same_key},
+    pg::tables::{Reference, Tables},
     quote,
 };
-
-/// A row of `public`, by its place in the table. It stays there while the row is share-locked.
-type Place = String;
-
-/// A row that several tenants refer to: table and key.
-pub(super) type Contested = BTreeMap<(String, Vec<String>), Vec<SchemaName>>;
-
-/// What is to be done in one tenant.
-#[derive(Debug, Default)]
-pub(super) struct Proposal {
-    pub(super) fills: Vec<Filled>,
-    /// For each table, the rows to copy as they are.
-    pub(super) copies: BTreeMap<String, BTreeSet<Place>>,
-    /// For each table, the rows to copy under a new number, since the tenant uses theirs for another row.
-    pub(super) renumbered: BTreeMap<String, BTreeSet<Place>>,
-    pub(super) left: BTreeSet<Left>,
-}
 
 /// All that a proposal is made from.
 pub(super) struct Proposer<'a> {
@@ -41,349 +27,251 @@ pub(super) struct Proposer<'a> {
     pub(super) public: &'a Tables,
     pub(super) examined: &'a Examined,
     pub(super) contested: &'a Contested,
+    /// Whose the rows are that somebody refers to, names or has. Not known while that is being found out.
+    pub(super) spoken_for: Option<&'a SpokenFor>,
     /// The tenants of which nobody knows what they refer to.
     pub(super) unexamined: &'a [SchemaName],
     /// Lock the rows of `public` that are to be copied, until the end of the transaction.
     pub(super) lock: bool,
-}
-
-impl Proposal {
-    pub(super) fn into_outcome(self) -> Outcome {
-        let mut rows = BTreeMap::<String, i64>::new();
-        for (table, places) in self.copies.into_iter().chain(self.renumbered) {
-            *rows.entry(table).or_default() += places.len() as i64;
-        }
-        rows.retain(|_, rows| *rows > 0);
-        let copied = rows.into_iter().map(|(table, rows)| Copied { table, rows }).collect();
-        Outcome { filled: self.fills, copied, left: self.left.into_iter().collect() }
-    }
-
-    /// Adds rows that were not in it, and returns those.
-    fn add(&mut self, table: &str, admitted: Admitted) -> Vec<Place> {
-        let mut new = Vec::new();
-        for (places, target) in [(admitted.as_is, &mut self.copies), (admitted.renumbered, &mut self.renumbered)] {
-            let known = target.entry(table.into()).or_default();
-            new.extend(places.into_iter().filter(|place| known.insert(place.clone())));
-        }
-        new
-    }
-}
-
-/// Rows of one table that refer to a row of another which is not in their schema.
-struct Orphan<'f> {
-    child: &'f str,
-    columns: &'f [String],
-    parent: &'f str,
-    key: &'f [String],
-    rows: i64,
-}
-
-impl Orphan<'_> {
-    fn leave(&self, reason: Reason, proposal: &mut Proposal) {
-        proposal.left.insert(Left { table: self.parent.into(), key: self.key.join(", "), rows: self.rows, reason });
-    }
-}
-
-#[derive(Default)]
-struct Admitted {
-    as_is: BTreeSet<Place>,
-    renumbered: BTreeSet<Place>,
+    /// Draw no numbers: all of it will be rolled back, and sequences would not.
+    pub(super) rehearsal: bool,
 }
 
 impl Proposer<'_> {
-    pub(super) fn propose(&self, conn: &mut PgConnection) -> QueryResult<Proposal> {
-        let mut proposal = Proposal::default();
-        for Symptom { table, problem, .. } in &self.examined.findings {
-            match problem {
+    /// What to do, all of it but for the rows that the server has refused.
+    pub(super) fn propose(&self, conn: &mut PgConnection, refused: &Excluded) -> QueryResult<Proposal> {
+        let roots = self.roots(conn)?;
+        let mut proposal = self.closed(conn, &roots, refused.clone())?;
+        if self.unexamined.is_empty() {
+            for (table, row, title) in self.strays(conn)? {
+                if let Some(tenants) = self.rivals(&table, &row, title).filter(|_| !proposal.has(&table, &row.place)) {
+                    self.leave(&table, &row, Reason::Contested { tenants }, &roots, &mut proposal);
+                }
+            }
+        }
+        for symptom in &self.examined.findings {
+            match &symptom.problem {
                 Problem::Nulls { column, rows } => {
-                    proposal.fills.push(Filled { table: table.clone(), column: column.clone(), rows: *rows });
+                    proposal.fills.push(Filled { table: symptom.table.clone(), column: column.clone(), rows: *rows });
                 }
-                Problem::Orphans { columns, parent, key, rows, in_public } => {
-                    let orphan = Orphan { child: table, columns, parent, key, rows: *rows };
-                    let contested = self.contested.get(&(parent.clone(), key.clone()));
-                    match (in_public, contested) {
-                        (false, _) => orphan.leave(Reason::InNeitherSchema, &mut proposal),
-                        (true, Some(tenants)) => {
-                            orphan.leave(Reason::Contested { tenants: tenants.clone() }, &mut proposal)
-                        }
-                        (true, None) if !self.unexamined.is_empty() => {
-                            orphan.leave(Reason::Unclear { tenants: self.unexamined.to_vec() }, &mut proposal);
-                        }
-                        (true, None) => self.place(conn, &orphan, &mut proposal)?,
-                    }
+                Problem::Orphans { parent, key, rows, in_public, .. } => {
+                    let reason = match in_public {
+                        false => Reason::InNeitherSchema,
+                        true if !self.unexamined.is_empty() => Reason::Unclear { tenants: self.unexamined.to_vec() },
+                        true => continue,
+                    };
+                    proposal.left.insert(Left { table: parent.clone(), key: key.join(", "), rows: *rows, reason });
                 }
+                Problem::Strays { rows } if !self.unexamined.is_empty() => {
+                    let reason = Reason::Unclear { tenants: self.unexamined.to_vec() };
+                    let key = format!("{rows} of its rows in public");
+                    proposal.left.insert(Left { table: symptom.table.clone(), key, rows: 0, reason });
+                }
+                Problem::Strays { .. } | Problem::SequenceBehind { .. } => {}
             }
         }
         Ok(proposal)
     }
 
-    /// Copies the row that orphans refer to, with all that belongs to it.
-    ///
-    /// What refers to it belongs to it, and so on. What it refers to is only needed: that comes along alone,
-    /// since others than this tenant may refer to it too.
-    fn place(&self, conn: &mut PgConnection, orphan: &Orphan<'_>, proposal: &mut Proposal) -> QueryResult<()> {
-        let mut seen = BTreeSet::new();
-        let mut queue = VecDeque::from([(orphan.parent.to_owned(), self.parent_of(conn, orphan)?, true)]);
-        while let Some((table, places, belongs)) = queue.pop_front() {
-            let rows = if seen.is_empty() { orphan.rows } else { 0 };
-            let admitted = self.admit(conn, &table, places, rows, &mut proposal.left)?;
-            let all: Vec<Place> = admitted.as_is.union(&admitted.renumbered).cloned().collect();
-            let new = proposal.add(&table, admitted);
-            let of_ours: Vec<Place> =
-                all.into_iter().filter(|place| belongs && seen.insert((table.clone(), place.clone()))).collect();
-            for reference in &self.examined.references {
-                if reference.child == table && !new.is_empty() {
-                    queue.push_back((reference.parent.clone(), self.missing_parents(conn, reference, &new)?, false));
-                }
-                if reference.parent == table && !of_ours.is_empty() {
-                    queue.push_back((reference.child.clone(), self.dependants(conn, reference, &of_ours)?, true));
-                }
+    /// The rows of these roots with all that belongs to them and all that they need, and none whose own need
+    /// cannot be met.
+    pub(super) fn closed(
+        &self,
+        conn: &mut PgConnection,
+        roots: &Roots,
+        mut excluded: Excluded,
+    ) -> QueryResult<Proposal> {
+        let mut causes = BTreeSet::new();
+        loop {
+            let mut proposal = self.walk(conn, roots, &excluded)?;
+            let pruned = self.prune(conn, &mut proposal, roots)?;
+            if pruned.is_empty() {
+                proposal.left.extend(excluded.into_values());
+                proposal.left.append(&mut causes);
+                return Ok(proposal);
+            }
+            // Without them, others may not be needed any more.
+            causes.append(&mut proposal.left);
+            excluded.extend(pruned);
+        }
+    }
+
+    /// The rows of `public` to which the tenant refers in vain, and those that belong to it. None, where others may
+    /// have a claim to them.
+    pub(super) fn roots(&self, conn: &mut PgConnection) -> QueryResult<Roots> {
+        #[derive(QueryableByName)]
+        struct Found {
+            #[diesel(embed)]
+            found: Row,
+            #[diesel(sql_type = Array<Text>)]
+            orphan: Vec<String>,
+        }
+        let mut roots = Roots::new();
+        if !self.unexamined.is_empty() {
+            return Ok(roots);
+        }
+        for reference in &self.examined.references {
+            let orphans = self.orphans(reference);
+            if orphans.is_empty() {
+                continue;
+            }
+            let parent = quote::identifier(&reference.parent);
+            let schema = self.tenant.schema.quoted();
+            let tenant = &self.examined.tenant;
+            let key: Vec<String> =
+                reference.parent_columns.iter().map(|name| format!("{}::text", rows::column("p", name))).collect();
+            let found: Vec<Found> = sql_query(format!(
+                "SELECT {place} AS place, {text} AS key, ARRAY[{key}] AS orphan FROM public.{parent} p \
+                 WHERE EXISTS (SELECT FROM {schema}.{child} c WHERE {in_public} \
+                     AND NOT EXISTS (SELECT FROM {schema}.{parent} t WHERE {here})) {lock}",
+                place = rows::place("p"),
+                text = rows::key_text(self.public.tables.get(&reference.parent), "p"),
+                key = key.join(", "),
+                child = quote::identifier(&reference.child),
+                in_public = same_key(reference, ("c", tenant), ("p", self.public)),
+                here = same_key(reference, ("c", tenant), ("t", tenant)),
+                lock = self.lock_of("p"),
+            ))
+            .load(conn)?;
+            for Found { found: row, orphan } in found {
+                // Equal values may be written differently.
+                let rows = orphans.get(orphan.as_slice()).copied().unwrap_or(1);
+                roots.entry((reference.parent.clone(), row.place.clone())).or_insert((row, 0)).1 += rows;
             }
         }
-        Ok(())
+        let strays = self.strays(conn)?;
+        // What a row refers to that is named as the tenant's counts as if it were there already, and did so in vain.
+        let mut named = BTreeMap::<&String, BTreeSet<Place>>::new();
+        for (table, row, _) in strays.iter().filter(|(.., title)| **title == Title::Named) {
+            named.entry(table).or_default().insert(row.place.clone());
+        }
+        for reference in &self.examined.references {
+            let Some(places) = named.get(&reference.child) else { continue };
+            for row in self.parents(conn, reference, places)? {
+                roots.entry((reference.parent.clone(), row.place.clone())).or_insert((row, 0));
+            }
+        }
+        for (table, row, title) in strays {
+            let is_ours = match self.spoken_for {
+                Some(_) => self.rivals(&table, &row, title).is_none(),
+                None => *title == Title::Named,
+            };
+            if is_ours {
+                roots.entry((table, row.place.clone())).or_insert((row, 0));
+            }
+        }
+        Ok(roots)
     }
 
-    /// The row of `public` that orphans refer to.
-    fn parent_of(&self, conn: &mut PgConnection, orphan: &Orphan<'_>) -> QueryResult<BTreeSet<Place>> {
-        let refers =
-            |r: &&Reference| r.child == orphan.child && r.child_columns == orphan.columns && r.parent == orphan.parent;
-        let Some(reference) = self.examined.references.iter().find(refers) else { return Ok(BTreeSet::new()) };
-        let key: Vec<String> =
-            reference.child_columns.iter().map(|name| format!("c.{}::text", quote::identifier(name))).collect();
-        // By way of the orphans, so that the row is found by its key and not by its text.
-        let condition = format!(
-            "EXISTS (SELECT FROM {}.{} c WHERE ARRAY[{}] = $1 AND {})",
-            self.tenant.schema.quoted(),
-            quote::identifier(orphan.child),
-            key.join(", "),
-            same_key(reference, "c", "p"),
-        );
-        self.places(conn, orphan.parent, &condition, orphan.key)
+    /// The tenants that a stray may belong to, if there is another than this one.
+    fn rivals(&self, table: &str, row: &Row, title: &Title) -> Option<Vec<SchemaName>> {
+        let shared = match title {
+            Title::Named => return None,
+            Title::Reached => &[],
+            Title::Shared(tenants) => tenants.as_slice(),
+        };
+        let others = self.spoken_for.and_then(|rows| rows.get(&(table.to_owned(), row.key.clone())));
+        let mut tenants: BTreeSet<SchemaName> = shared.iter().chain(others.into_iter().flatten()).cloned().collect();
+        tenants.insert(self.tenant.schema.clone());
+        (tenants.len() > 1).then(|| tenants.into_iter().collect())
     }
 
-    /// The rows of `public` to which these refer and which the tenant does not have.
-    fn missing_parents(
+    /// The rows of `public` that belong to the tenant, and why.
+    pub(super) fn strays(&self, conn: &mut PgConnection) -> QueryResult<Vec<(String, Row, &Title)>> {
+        let mut by_table = BTreeMap::<&String, BTreeMap<&Place, &Title>>::new();
+        for (stray, title) in &self.examined.strays {
+            by_table.entry(&stray.table).or_default().insert(&stray.place, title);
+        }
+        let mut found = Vec::new();
+        for (table, titles) in by_table {
+            let places = titles.keys().map(|place| (*place).clone()).collect();
+            let rows = self.rows(conn, table, &rows::is_at("p", 1), &places)?.into_iter();
+            found.extend(rows.filter_map(|row| {
+                let title = titles.get(&row.place).copied()?;
+                Some((table.clone(), row, title))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The keys of the orphans of this reference that `public` has, and how many rows refer to each.
+    fn orphans(&self, reference: &Reference) -> BTreeMap<&[String], i64> {
+        let of_reference = |symptom: &'_ crate::doctor::Symptom| symptom.table == reference.child;
+        let findings = self.examined.findings.iter().filter(|symptom| of_reference(symptom));
+        let orphan = findings.filter_map(|symptom| match &symptom.problem {
+            Problem::Orphans { columns, parent, key, rows, in_public: true }
+                if *columns == reference.child_columns && *parent == reference.parent =>
+            {
+                Some((key.as_slice(), *rows))
+            }
+            _ => None,
+        });
+        orphan.collect()
+    }
+
+    /// The rows of `public` to which these refer and which are there.
+    pub(super) fn parents(
         &self,
         conn: &mut PgConnection,
         reference: &Reference,
-        rows: &[Place],
-    ) -> QueryResult<BTreeSet<Place>> {
-        if !self.public.has(&reference.parent, &reference.parent_columns) {
-            return Ok(BTreeSet::new());
+        rows: &BTreeSet<Place>,
+    ) -> QueryResult<Vec<Row>> {
+        if !self.in_public(reference) {
+            return Ok(Vec::new());
         }
         let condition = format!(
-            "NOT EXISTS (SELECT FROM {}.{} t WHERE {}) \
-             AND EXISTS (SELECT FROM public.{} c WHERE {} AND {})",
-            self.tenant.schema.quoted(),
-            quote::identifier(&reference.parent),
-            equal(&reference.parent_columns, "t", "p"),
+            "EXISTS (SELECT FROM public.{} x WHERE {} AND {})",
             quote::identifier(&reference.child),
-            is_at("c"),
-            same_key(reference, "c", "p"),
+            rows::is_at("x", 1),
+            same_key(reference, ("x", self.public), ("p", self.public)),
         );
-        self.places(conn, &reference.parent, &condition, rows)
+        self.rows(conn, &reference.parent, &condition, rows)
     }
 
     /// The rows of `public` that refer to these.
-    fn dependants(
+    pub(super) fn dependants(
         &self,
         conn: &mut PgConnection,
         reference: &Reference,
-        rows: &[Place],
-    ) -> QueryResult<BTreeSet<Place>> {
-        if !self.public.has(&reference.child, &reference.child_columns) {
-            return Ok(BTreeSet::new());
+        rows: &BTreeSet<Place>,
+    ) -> QueryResult<Vec<Row>> {
+        if !self.in_public(reference) {
+            return Ok(Vec::new());
         }
         let condition = format!(
             "EXISTS (SELECT FROM public.{} x WHERE {} AND {})",
             quote::identifier(&reference.parent),
-            is_at("x"),
-            same_key(reference, "p", "x"),
+            rows::is_at("x", 1),
+            same_key(reference, ("p", self.public), ("x", self.public)),
         );
-        self.places(conn, &reference.child, &condition, rows)
+        self.rows(conn, &reference.child, &condition, rows)
     }
 
-    fn places(
+    /// Whether `public` has what the reference connects.
+    pub(super) fn in_public(&self, reference: &Reference) -> bool {
+        self.public.has(&reference.parent, &reference.parent_columns)
+            && self.public.has(&reference.child, &reference.child_columns)
+    }
+
+    fn rows(
         &self,
         conn: &mut PgConnection,
         table: &str,
         condition: &str,
-        texts: &[String],
-    ) -> QueryResult<BTreeSet<Place>> {
-        #[derive(diesel::QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Text)]
-            place: String,
-        }
-        let lock = if self.lock { "FOR SHARE OF p" } else { "" };
-        let table = quote::identifier(table);
-        let rows: Vec<Row> =
-            sql_query(format!("SELECT {} AS place FROM public.{table} p WHERE {condition} {lock}", place("p")))
-                .bind::<Array<Text>, _>(texts)
-                .load(conn)?;
-        Ok(rows.into_iter().map(|row| row.place).collect())
-    }
-
-    /// Sorts out the rows that the tenant has already, that collide with others of its rows, or that name
-    /// another tenant as their owner.
-    fn admit(
-        &self,
-        conn: &mut PgConnection,
-        table: &str,
-        places: BTreeSet<Place>,
-        rows: i64,
-        left: &mut BTreeSet<Left>,
-    ) -> QueryResult<Admitted> {
-        let mut admitted = Admitted { as_is: places, ..Default::default() };
-        for (place, key, owner) in self.foreign(conn, table, &admitted.as_is)? {
-            admitted.as_is.remove(&place);
-            left.insert(Left { table: table.into(), key, rows, reason: Reason::OfAnotherTenant { owner } });
-        }
-        let Some(structure) = self.examined.tenant.tables.get(table) else { return Ok(Admitted::default()) };
-        for key in &structure.keys {
-            for collision in self.collisions(conn, table, key, &admitted)? {
-                let Collision { place, text, equal } = collision;
-                let was_renumbered = admitted.renumbered.remove(&place);
-                admitted.as_is.remove(&place);
-                if equal {
-                    // The tenant has it.
-                } else if key.primary && self.is_mere_number(table, key) && !was_renumbered {
-                    admitted.renumbered.insert(place);
-                } else {
-                    let reason = Reason::DifferentRecord { index: key.name.clone() };
-                    left.insert(Left { table: table.into(), key: text, rows, reason });
-                }
-            }
-        }
-        Ok(admitted)
-    }
-
-    /// Whether the key is a number from a sequence to which nothing refers, so that any other will do.
-    fn is_mere_number(&self, table: &str, key: &Key) -> bool {
-        let [column] = key.columns.as_slice() else { return false };
-        let numbered = |structure: &Tables| {
-            structure.tables[table].columns.iter().any(|known| known.name == *column && known.numbered)
-        };
-        let refers = |r: &Reference| r.parent == table && r.parent_columns.contains(column);
-        numbered(&self.examined.tenant) && !self.examined.references.iter().any(refers)
-    }
-
-    /// The rows whose owner column names another tenant: place, key and owner.
-    fn foreign(
-        &self,
-        conn: &mut PgConnection,
-        table: &str,
         places: &BTreeSet<Place>,
-    ) -> QueryResult<Vec<(Place, String, String)>> {
-        #[derive(diesel::QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Text)]
-            place: String,
-            #[diesel(sql_type = Text)]
-            key: String,
-            #[diesel(sql_type = Text)]
-            owner: String,
-        }
-        let Some(column) = &self.rules.owner_column else { return Ok(Vec::new()) };
-        // Where the tenant's id is not known, whoever is named may be another.
-        let id = self.tenant.id.as_ref().map(Uuid::to_string).unwrap_or_default();
-        if !self.public.has(table, std::slice::from_ref(column)) {
-            return Ok(Vec::new());
-        }
-        let owner = format!("p.{}::text", quote::identifier(column));
-        let rows: Vec<Row> = sql_query(format!(
-            "SELECT {place} AS place, {key} AS key, {owner} AS owner FROM public.{table} p \
-             WHERE {at} AND {owner} <> $2",
-            place = place("p"),
-            at = is_at("p"),
-            key = self.key_text(table),
+    ) -> QueryResult<Vec<Row>> {
+        sql_query(format!(
+            "SELECT {place} AS place, {key} AS key FROM public.{table} p WHERE {condition} {lock}",
+            place = rows::place("p"),
+            key = rows::key_text(self.public.tables.get(table), "p"),
             table = quote::identifier(table),
+            lock = self.lock_of("p"),
         ))
         .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
-        .bind::<Text, _>(id)
-        .load(conn)?;
-        Ok(rows.into_iter().map(|row| (row.place, row.key, row.owner)).collect())
-    }
-
-    /// The rows under whose key the tenant has one already.
-    fn collisions(
-        &self,
-        conn: &mut PgConnection,
-        table: &str,
-        key: &Key,
-        admitted: &Admitted,
-    ) -> QueryResult<Vec<Collision>> {
-        if !self.public.has(table, &key.columns) {
-            return Ok(Vec::new());
-        }
-        let columns = shared_columns(self.public, &self.examined.tenant, table);
-        // Compared as texts, since not every type has an equality.
-        let row = |alias: &str| {
-            let columns: Vec<String> =
-                columns.iter().map(|name| format!("{alias}.{}", quote::identifier(name))).collect();
-            format!("ROW({})::text", columns.join(", "))
-        };
-        sql_query(format!(
-            "SELECT {place} AS place, {key} AS text, {left} IS NOT DISTINCT FROM {right} AS equal \
-             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {at}",
-            place = place("p"),
-            at = is_at("p"),
-            key = self.key_text(table),
-            left = row("p"),
-            right = row("t"),
-            table = quote::identifier(table),
-            schema = self.tenant.schema.quoted(),
-            same = equal(&key.columns, "t", "p"),
-        ))
-        .bind::<Array<Text>, _>(admitted.as_is.iter().chain(&admitted.renumbered).collect::<Vec<_>>())
         .load(conn)
     }
 
-    /// The expression that shows a row's primary key, or all of a row that has none.
-    fn key_text(&self, table: &str) -> String {
-        let primary = self.public.tables.get(table).and_then(|table| table.keys.first()).filter(|key| key.primary);
-        match primary {
-            Some(key) => {
-                let columns: Vec<String> =
-                    key.columns.iter().map(|name| format!("p.{}", quote::identifier(name))).collect();
-                format!("concat_ws(', ', {})", columns.join(", "))
-            }
-            None => "p::text".into(),
-        }
+    fn lock_of(&self, alias: &str) -> String {
+        if self.lock { format!("FOR SHARE OF {alias}") } else { String::new() }
     }
-}
-
-#[derive(diesel::QueryableByName)]
-struct Collision {
-    #[diesel(sql_type = Text)]
-    place: Place,
-    #[diesel(sql_type = Text)]
-    text: String,
-    #[diesel(sql_type = Bool)]
-    equal: bool,
-}
-
-/// The columns that can be copied: those that both have, but for what is computed.
-pub(super) fn shared_columns<'t>(public: &Tables, tenant: &'t Tables, table: &str) -> Vec<&'t str> {
-    let Some(known) = tenant.tables.get(table) else { return Vec::new() };
-    let columns = known.columns.iter().filter(|column| !column.generated);
-    columns.map(|column| column.name.as_str()).filter(|name| public.has(table, &[name.to_string()])).collect()
-}
-
-/// The expression for a row's place: the partition or child table, and where in it.
-fn place(alias: &str) -> String {
-    format!("{alias}.tableoid::oid::text || ' ' || {alias}.ctid::text")
-}
-
-/// The condition that a row is at one of the places of `$1`; the first half finds it, the second makes sure.
-pub(super) fn is_at(alias: &str) -> String {
-    format!(
-        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest($1) place)) AND {} = ANY($1)",
-        place(alias)
-    )
-}
-
-fn equal(columns: &[String], left: &str, right: &str) -> String {
-    let pairs = columns.iter().map(|name| quote::identifier(name));
-    pairs.map(|name| format!("{left}.{name} = {right}.{name}")).collect::<Vec<_>>().join(" AND ")
 }

@@ -9,8 +9,15 @@ use crate::{Error, SchemaName};
 pub struct Report {
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// The number under which what was done is remembered, and can be [taken back](super::Undo); none where nothing
+    /// was done, or was not to be remembered.
+    pub repair: Option<i64>,
+    /// Whether a dry run tried what it tells, and rolled it back. A role that may only read cannot.
+    pub rehearsed: bool,
     /// How many tenants were looked at.
     pub examined: usize,
+    /// Why constraints could not be compared; none where they could, or were not to be.
+    pub not_compared: Option<String>,
     /// The tenants in which something was wrong.
     pub tenants: Vec<TenantReport>,
 }
@@ -31,6 +38,12 @@ pub struct Outcome {
     pub filled: Vec<Filled>,
     /// Rows that were copied from `public`.
     pub copied: Vec<Copied>,
+    /// Sequences that were moved on.
+    pub sequences: Vec<Advanced>,
+    /// Constraints that were put right.
+    pub constraints: Vec<Constrained>,
+    /// Originals that were removed from `public`.
+    pub removed: Vec<Copied>,
     /// What was left alone.
     pub left: Vec<Left>,
 }
@@ -50,6 +63,43 @@ pub struct Filled {
 pub struct Copied {
     pub table: String,
     pub rows: i64,
+}
+
+/// A sequence that hands out larger numbers than those that were copied, or were there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advanced {
+    /// The table.
+    pub table: String,
+    /// The column that it numbers.
+    pub column: String,
+    /// The number after which it goes on.
+    pub last_value: i64,
+}
+
+/// A constraint that is as the migrations make it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Constrained {
+    /// The table.
+    pub table: String,
+    /// The constraint's name; for [`How::Required`], the column's.
+    pub name: String,
+    /// What was done.
+    pub how: How,
+}
+
+/// How a constraint was put right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum How {
+    /// It was missing, and was added and validated.
+    Added,
+    /// It was not valid, and was validated.
+    Validated,
+    /// It was another, which led elsewhere or checked something else.
+    Replaced,
+    /// The column may not be null any more.
+    Required,
 }
 
 /// Something that only a person can decide.
@@ -88,6 +138,21 @@ pub enum Reason {
         /// Those tenants.
         tenants: Vec<SchemaName>,
     },
+    /// It refers to another row that is left alone, or whose number the tenant uses for a row of its own.
+    NeedsAnother {
+        /// The table of that row.
+        table: String,
+    },
+    /// The server did not take it, nor what belongs to it.
+    Refused {
+        /// The server's words.
+        words: String,
+    },
+    /// The tenant has just the same, and rows that stay in `public` or elsewhere refer to the original.
+    OriginalNeeded {
+        /// Their table.
+        by: String,
+    },
     /// Its own column names another tenant as the owner.
     OfAnotherTenant {
         /// What the column says.
@@ -108,6 +173,9 @@ impl fmt::Display for Reason {
                 let tenants: Vec<&str> = tenants.iter().map(SchemaName::as_str).collect();
                 write!(f, "may be referred to by tenants that could not be examined: {}", tenants.join(", "))
             }
+            Self::NeedsAnother { table } => write!(f, "refers to a row of {table} that cannot be had"),
+            Self::Refused { words } => write!(f, "was refused by the server: {words}"),
+            Self::OriginalNeeded { by } => write!(f, "stays in public too, since rows of {by} refer to it"),
             Self::OfAnotherTenant { owner } => write!(f, "belongs to tenant {owner}"),
         }
     }
@@ -116,7 +184,9 @@ impl fmt::Display for Reason {
 impl Outcome {
     /// Whether something was, or would be, written.
     pub fn changes(&self) -> bool {
-        !self.filled.is_empty() || !self.copied.is_empty()
+        let counts =
+            [self.filled.len(), self.copied.len(), self.sequences.len(), self.constraints.len(), self.removed.len()];
+        counts.iter().any(|count| *count > 0)
     }
 }
 
@@ -134,10 +204,13 @@ impl Serialize for TenantReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nothing = Outcome::default();
         let outcome = self.result.as_ref().unwrap_or(&nothing);
-        let mut tenant = serializer.serialize_struct("TenantReport", 5)?;
+        let mut tenant = serializer.serialize_struct("TenantReport", 8)?;
         tenant.serialize_field("schema", &self.schema)?;
         tenant.serialize_field("filled", &outcome.filled)?;
         tenant.serialize_field("copied", &outcome.copied)?;
+        tenant.serialize_field("sequences", &outcome.sequences)?;
+        tenant.serialize_field("constraints", &outcome.constraints)?;
+        tenant.serialize_field("removed", &outcome.removed)?;
         tenant.serialize_field("left", &outcome.left)?;
         tenant.serialize_field("error", &self.result.as_ref().err().map(Error::chain))?;
         tenant.end()

@@ -1,41 +1,90 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use diesel::PgConnection;
 
 use super::{
-    Left, Outcome, Report, TenantReport,
-    propose::{Contested, Proposal, Proposer},
+    Outcome, Report, TenantReport,
+    blueprint::Blueprints,
+    claims::Claims,
+    originals,
+    proposal::Excluded,
+    propose::Proposer,
+    tenant::{Common, Turn},
 };
 use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
-    doctor::{self, Examined, Problem, Rules},
-    pg::{
-        lock, scope,
-        tables::{self, Tables},
-    },
+    doctor::{Belongings, Examined, Finding, Problem, Rules, Symptom},
+    migrate::Migrations,
+    pg::{atomically, lock, scope, tables},
 };
 
 /// A repair of the tenants it is handed: each in one transaction, under the tenant's lock.
 ///
 /// It copies from `public` what rows of a tenant refer to and do not have beside them, together with every
 /// row of `public` that refers to what is copied; fills the nulls that the [`Rules`] name; overwrites
-/// nothing, deletes nothing, and is safe to run again.
+/// nothing, deletes nothing, and is safe to run again. What it does is remembered, and can be [taken
+/// back](super::Undo).
 #[derive(Debug, Clone)]
 pub struct Repair<'a> {
-    rules: &'a Rules,
+    pub(super) rules: &'a Rules,
+    pub(super) migrations: Option<&'a Migrations>,
+    pub(super) record: bool,
+    pub(super) lock_timeout: Duration,
+    remove_originals: bool,
     dry_run: bool,
     only: Option<Vec<SchemaName>>,
-    lock_timeout: Duration,
+    ill: Option<BTreeSet<String>>,
 }
 
 impl<'a> Repair<'a> {
     /// A repair by these rules.
     pub fn new(rules: &'a Rules) -> Self {
-        Self { rules, dry_run: false, only: None, lock_timeout: Duration::from_secs(5) }
+        Self {
+            rules,
+            migrations: None,
+            record: true,
+            lock_timeout: Duration::from_secs(5),
+            remove_originals: false,
+            dry_run: false,
+            only: None,
+            ill: None,
+        }
     }
 
-    /// Reports what would be done, and reads only. Defaults to false.
+    /// Has constraints be as these migrations make them. Defaults to leaving constraints alone.
+    ///
+    /// Of a tenant that lacks versions, they are compared with what those make that it has. Missing foreign keys,
+    /// checks, keys and NOT NULLs are added and validated, others of theirs validated or replaced. What rows do not
+    /// allow is left as it was, and named.
+    pub fn migrations(mut self, migrations: &'a Migrations) -> Self {
+        self.migrations = Some(migrations);
+        self
+    }
+
+    /// Looks only at the tenants that these findings are about. Defaults to looking at every one.
+    ///
+    /// The [`Doctor`](crate::doctor::Doctor) finds the ill ones of a large fleet much quicker. It has to have looked
+    /// at all tenants, and for [`REPAIRED`](crate::repair::REPAIRED) at least; for [`Kind::Copy`](crate::doctor::Kind)
+    /// too if originals are to be removed.
+    pub fn findings<'f>(mut self, findings: impl IntoIterator<Item = &'f Finding>) -> Self {
+        self.ill = Some(findings.into_iter().map(|finding| finding.schema.clone()).collect());
+        self
+    }
+
+    /// Sets whether to remove from `public` the originals of what a tenant has. Defaults to keeping them.
+    ///
+    /// Only those are removed that the tenant has just the same, that no other tenant has or refers to, and to which
+    /// nothing refers that stays.
+    pub fn remove_originals(mut self, remove: bool) -> Self {
+        self.remove_originals = remove;
+        self
+    }
+
+    /// Reports what would be done, and keeps nothing of it. Defaults to false.
+    ///
+    /// What it reports it has tried, tenant by tenant, and rolled back, so that it foresees what fails; for a role
+    /// that may only read, it reports what would be tried.
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
@@ -44,6 +93,14 @@ impl<'a> Repair<'a> {
     /// Repairs these tenants and no others. All are examined, to see which rows several of them refer to.
     pub fn only(mut self, schemas: Vec<SchemaName>) -> Self {
         self.only = Some(schemas);
+        self
+    }
+
+    /// Sets whether to remember, in the schema `tenantry`, what is done. Defaults to true.
+    ///
+    /// What is not remembered cannot be [taken back](super::Undo).
+    pub fn record(mut self, record: bool) -> Self {
+        self.record = record;
         self
     }
 
@@ -57,30 +114,51 @@ impl<'a> Repair<'a> {
     ///
     /// # Errors
     ///
-    /// When `public` cannot be read. One tenant's failure is a line of the report.
+    /// When `public` cannot be read, and [`Error::Record`]. One tenant's failure is a line of the report.
     pub fn run(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
-        let public = tables::read(conn, &SchemaName::public())?;
+        let is_ill = |tenant: &&TenantEntry| self.ill.as_ref().is_none_or(|ill| ill.contains(tenant.schema.as_str()));
+        let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(is_ill).collect();
+        let common = self.common(conn, listing, &ill)?;
         let mut examined = Vec::new();
-        let mut report = Report { dry_run: self.dry_run, examined: listing.tenants.len(), tenants: Vec::new() };
-        for tenant in &listing.tenants {
-            examined.push((tenant, self.examine(conn, tenant, &public)));
+        for tenant in ill {
+            let result = self.examine(conn, tenant, &common);
+            let is_healthy =
+                |examined: &Examined| examined.findings.is_empty() && !common.blueprints.differs(&tenant.schema);
+            if self.remove_originals || !result.as_ref().is_ok_and(is_healthy) {
+                examined.push((tenant, result));
+            }
         }
-        let claims = Claims { contested: contested(&examined), unexamined: unexamined(&examined) };
+        let claims = self.claims(conn, &common, &examined, &listing.tenants);
+        let mut report = Report {
+            dry_run: self.dry_run,
+            examined: listing.tenants.len(),
+            not_compared: common.blueprints.not_compared.clone(),
+            repair: None,
+            rehearsed: self.dry_run,
+            tenants: Vec::new(),
+        };
         for (tenant, result) in examined {
             if self.only.as_ref().is_some_and(|only| !only.contains(&tenant.schema)) {
                 continue;
             }
+            let turn = Turn { repair: self, tenant, common: &common, claims: &claims, rehearsal: self.dry_run };
             let result = match result {
-                Ok(examined) if examined.findings.is_empty() => continue,
-                Ok(examined) if self.dry_run => {
-                    self.proposer(tenant, &public, &examined, &claims, false).propose(conn).map_err(Error::from)
-                }
-                Ok(_) => self.repair(conn, tenant, &public, &claims),
+                Ok(examined) if self.dry_run => turn.rehearse(conn, &examined).map(|(outcome, rehearsed)| {
+                    report.rehearsed &= rehearsed;
+                    outcome
+                }),
+                Ok(_) => turn.take(conn, report.repair).map(|(outcome, repair)| {
+                    report.repair = repair;
+                    outcome
+                }),
                 Err(error) => Err(error),
             };
-            report
-                .tenants
-                .push(TenantReport { schema: tenant.schema.to_string(), result: result.map(Proposal::into_outcome) });
+            match result {
+                // It would be the same for every other tenant.
+                Err(error @ Error::Record(_)) => return Err(error),
+                Ok(outcome) if outcome == Outcome::default() => {}
+                result => report.tenants.push(TenantReport { schema: tenant.schema.to_string(), result }),
+            }
         }
         let refused = listing.refused.iter().filter(|_| self.only.is_none());
         report.tenants.extend(refused.map(|(name, rule)| TenantReport {
@@ -90,92 +168,71 @@ impl<'a> Repair<'a> {
         Ok(report)
     }
 
-    fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, public: &Tables) -> Result<Examined, Error> {
+    fn common(&self, conn: &mut PgConnection, listing: &Listing, ill: &[&TenantEntry]) -> Result<Common, Error> {
+        let schemas: Vec<SchemaName> = ill.iter().map(|tenant| tenant.schema.clone()).collect();
+        let (public, belongings) = atomically::<_, Error>(conn, |conn| {
+            lock::bound(conn, self.lock_timeout, None)?;
+            let public = tables::read(conn, &SchemaName::public())?;
+            let names = tables::names(conn, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
+            let belongings = Belongings::look(conn, &public, self.rules, &listing.tenants, &names)?;
+            Ok((public, belongings))
+        })?;
+        let blueprints = match self.migrations {
+            Some(migrations) => Blueprints::draw(conn, migrations, &schemas, self.lock_timeout)?,
+            None => Blueprints::default(),
+        };
+        let outside = self.remove_originals.then(|| originals::outside(conn)).transpose()?;
+        Ok(Common { public, belongings, blueprints, outside })
+    }
+
+    fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, common: &Common) -> Result<Examined, Error> {
+        let claims = Claims::default();
+        let turn = Turn { repair: self, tenant, common, claims: &claims, rehearsal: true };
         scope::transaction(conn, &tenant.schema, |scoped| {
-            Ok(doctor::examine_beside(scoped, &tenant.schema, self.rules, public)?)
+            lock::bound(scoped, self.lock_timeout, None)?;
+            Ok(turn.examine(scoped)?)
         })
     }
 
-    fn proposer<'p>(
-        &'p self,
-        tenant: &'p TenantEntry,
-        public: &'p Tables,
-        examined: &'p Examined,
-        claims: &'p Claims,
-        lock: bool,
-    ) -> Proposer<'p> {
-        let Claims { contested, unexamined } = claims;
-        Proposer { tenant, rules: self.rules, public, examined, contested, unexamined, lock }
-    }
-
-    fn repair(
+    /// Which rows belong to which tenants, as far as that can be seen without a lock.
+    fn claims(
         &self,
         conn: &mut PgConnection,
-        tenant: &TenantEntry,
-        public: &Tables,
-        claims: &Claims,
-    ) -> Result<Proposal, Error> {
-        let schema = &tenant.schema;
-        scope::transaction(conn, schema, |scoped| {
-            lock::bound(scoped, self.lock_timeout, None)?;
-            lock::schema(scoped, schema, self.lock_timeout)?;
-            // What was seen before the lock was taken may have changed.
-            let before = doctor::examine_beside(scoped, schema, self.rules, public)?;
-            let proposer = self.proposer(tenant, public, &before, claims, true);
-            let proposal = proposer.propose(scoped)?;
-            proposer.apply(scoped, &proposal)?;
-            let after = doctor::examine_beside(scoped, schema, self.rules, public)?;
-            let proposer = self.proposer(tenant, public, &after, claims, true);
-            let rest = proposer.propose(scoped)?;
-            let Outcome { filled, copied, left } = rest.into_outcome();
-            let orphaned = |left: &Left| {
-                left.rows > 0
-                    && !proposal.left.iter().any(|known| (&known.table, &known.key) == (&left.table, &left.key))
-            };
-            if left.iter().any(orphaned) {
-                return Err(Error::Repair {
-                    schema: schema.clone(),
-                    reason: "a row would have been copied whose own reference has to be left: decide on that one first"
-                        .into(),
-                });
-            }
-            if !filled.is_empty() || !copied.is_empty() {
-                return Err(Error::Repair {
-                    schema: schema.clone(),
-                    reason: "after it, there was still something to repair; somebody may be writing the same rows: try again".into(),
-                });
-            }
-            tracing::info!(tenant.schema = %schema, "Repaired `{schema}`");
-            Ok(proposal)
-        })
-    }
-}
-
-/// What is known of the other tenants' claims.
-struct Claims {
-    contested: Contested,
-    unexamined: Vec<SchemaName>,
-}
-
-/// The tenants that exist and could not be examined.
-fn unexamined(examined: &[(&TenantEntry, Result<Examined, Error>)]) -> Vec<SchemaName> {
-    let failed = examined.iter().filter(|(_, result)| !matches!(result, Ok(_) | Err(Error::MissingSchema { .. })));
-    failed.map(|(tenant, _)| tenant.schema.clone()).collect()
-}
-
-/// The rows of `public` to which rows of more than one tenant refer.
-fn contested(examined: &[(&TenantEntry, Result<Examined, Error>)]) -> Contested {
-    let mut claims = BTreeMap::<_, Vec<SchemaName>>::new();
-    for (tenant, result) in examined {
-        for finding in result.iter().flat_map(|examined| &examined.findings) {
-            if let Problem::Orphans { parent, key, in_public: true, .. } = &finding.problem {
-                let claimants = claims.entry((parent.clone(), key.clone())).or_default();
-                if !claimants.contains(&tenant.schema) {
-                    claimants.push(tenant.schema.clone());
+        common: &Common,
+        examined: &[(&TenantEntry, Result<Examined, Error>)],
+        all: &[TenantEntry],
+    ) -> Claims {
+        let mut claims = Claims::default();
+        let failed = examined.iter().filter(|(_, result)| !matches!(result, Ok(_) | Err(Error::MissingSchema { .. })));
+        claims.unexamined.extend(failed.map(|(tenant, _)| tenant.schema.clone()));
+        let nobody = Claims::default();
+        for (tenant, examined) in examined {
+            let Some(examined) = examined.as_ref().ok().filter(|examined| is_claiming(examined)) else { continue };
+            let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
+            let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(examined) };
+            let proposal = scope::transaction::<_, Error>(conn, &tenant.schema, |scoped| {
+                lock::bound(scoped, self.lock_timeout, None)?;
+                Ok((proposer.propose(scoped, &Excluded::new())?, proposer.strays(scoped)?))
+            });
+            match proposal {
+                Ok((proposal, strays)) => {
+                    claims.add(&tenant.schema, proposal.claims);
+                    strays.into_iter().for_each(|(table, row, _)| claims.ask(table, row));
+                }
+                Err(error) => {
+                    tracing::warn!(tenant.schema = %tenant.schema, %error, "Could not follow what it refers to");
+                    claims.unexamined.push(tenant.schema.clone());
                 }
             }
         }
+        claims.settle(conn, &common.public, all, self.remove_originals, self.lock_timeout);
+        claims
     }
-    claims.retain(|_, claimants| claimants.len() > 1);
-    claims
+}
+
+/// Whether rows of `public` may be this tenant's.
+fn is_claiming(examined: &Examined) -> bool {
+    let claims =
+        |one: &Symptom| matches!(one.problem, Problem::Orphans { in_public: true, .. } | Problem::Strays { .. });
+    examined.findings.iter().any(claims)
 }

@@ -13,6 +13,8 @@ pub struct Difference {
     pub table: Option<String>,
     /// Its name: the reference's, where that has one.
     pub name: String,
+    /// The name that was found, where the reference has another.
+    pub found_name: Option<String>,
     /// One sentence that tells it.
     pub says: String,
     /// The reference's definition.
@@ -92,6 +94,7 @@ impl Difference {
             kind: object.kind,
             table: object.table.clone(),
             name: object.name.clone(),
+            found_name: found.map(|found| found.name.clone()).filter(|name| *name != object.name),
             says,
             expected: expected.map(Object::definition),
             found: found.map(Object::definition),

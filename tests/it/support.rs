@@ -85,3 +85,42 @@ pub fn migrations(scripts: &[(&str, &str, &str)]) -> Migrations {
 pub fn outcomes(report: &Report) -> Vec<String> {
     report.lines.iter().map(|line| format!("{} {}", line.schema, line.outcome())).collect()
 }
+
+/// Every row of every table but the program's own memory, and where every sequence and foreign key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump(Vec<String>);
+
+impl Dump {
+    /// The lines of one schema.
+    pub fn rows_of(&self, prefix: &str) -> Vec<&String> {
+        self.0.iter().filter(|line| line.starts_with(prefix)).collect()
+    }
+}
+
+/// Takes a [`Dump`], in order.
+pub fn dump(db: &TestDatabase) -> Dump {
+    let tables = db.texts(
+        "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry') \
+         ORDER BY n.nspname, c.relname",
+    );
+    let mut lines = Vec::new();
+    for table in tables {
+        // Not how many numbers are logged ahead, which says nothing of the next one.
+        let rows = match db.text(&format!("SELECT relkind FROM pg_class WHERE oid = '{table}'::regclass")).as_str() {
+            "S" => db.texts(&format!("SELECT last_value || ' ' || is_called FROM {table}")),
+            _ => db.texts(&format!("SELECT (t.*)::text FROM {table} t ORDER BY (t.*)::text COLLATE \"C\"")),
+        };
+        let name = if table.contains('.') { table.clone() } else { format!("public.{table}") };
+        lines.extend(rows.into_iter().map(|row| format!("{name} {row}")));
+    }
+    lines.extend(db.texts(
+        "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint \
+         WHERE contype = 'f' AND connamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'tenantry') ORDER BY 1",
+    ));
+    lines.extend(db.texts(
+        "SELECT attrelid::regclass || '.' || attname || ' may be null' FROM pg_attribute JOIN pg_class c ON c.oid = attrelid \
+         WHERE relkind = 'r' AND relnamespace::regnamespace::text !~ '^(pg_|tenantry|information)' AND attnum > 0 AND NOT attnotnull AND NOT attisdropped ORDER BY 1",
+    ));
+    Dump(lines)
+}

@@ -1,7 +1,6 @@
 //! Reports as text for a person. Pure functions, so that tests can hold the whole output against a picture of it.
 
 mod plan;
-mod repair;
 mod report;
 mod runs;
 mod status;
@@ -9,9 +8,8 @@ mod status;
 use comfy_table::{Table, presets::NOTHING};
 
 pub(super) use plan::plan;
-pub(super) use repair::repair;
 pub(super) use report::report;
-pub(super) use runs::{past_run, past_runs};
+pub(super) use runs::{past_run, past_runs, time};
 pub(super) use status::{gate, status};
 
 /// How many schemas of one kind are listed before the rest is counted.
@@ -27,13 +25,13 @@ fn edited(versions: &[String]) -> String {
     }
 }
 
-fn columns() -> Table {
+pub(super) fn columns() -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table
 }
 
-fn text(table: &Table) -> String {
+pub(super) fn text(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
@@ -44,6 +42,6 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-fn plural(count: usize, noun: &str) -> String {
+pub(super) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -76,7 +76,7 @@ pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastS
     )
 }
 
-fn time(time: DateTime<Utc>) -> String {
+pub(in crate::cli) fn time(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 

@@ -80,7 +80,7 @@ impl<'v> Visit<'v> {
                 if rows == 1 { "s" } else { "" },
                 if rows == 1 { "it" } else { "them" },
             );
-            let fix = Fix::None("copy what belongs to it into its schema, parents first".into());
+            let fix = Fix::Command("tenantry repair".into());
             self.tell(&schema, &Draft::new(Kind::Stray, says, fix).table(&table).examples(rows, answer.examples));
         }
         Ok(())

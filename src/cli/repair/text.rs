@@ -1,0 +1,209 @@
+//! What repairs did, as text for a person.
+
+use crate::{
+    cli::render::{columns, plural, text, time},
+    repair::{
+        Advanced, Constrained, Copied, Filled, How, Left, Outcome, PastChange, PastRepair, Report, UndoReport, Undone,
+    },
+};
+
+/// How many changes of one table are listed before the rest is counted.
+const SHOWN: usize = 5;
+
+/// What a repair did, or would do, tenant by tenant, and the counts.
+pub(super) fn repair(report: &Report) -> String {
+    let would = if report.dry_run { "would " } else { "" };
+    let mut out = String::new();
+    let (mut filled, mut copied, mut constraints, mut removed, mut left, mut failed) = (0, 0, 0, 0, 0, 0);
+    let done = |verb: &str| if report.dry_run { format!("would {verb}") } else { past(verb).to_owned() };
+    for tenant in &report.tenants {
+        out += &format!("{}\n", tenant.schema);
+        let nothing = Outcome::default();
+        let outcome = tenant.result.as_ref().unwrap_or(&nothing);
+        for Filled { table, column, rows } in &outcome.filled {
+            filled += rows;
+            out += &format!("    {} {} of {table}.{column}\n", done("fill"), plural(*rows as usize, "null"));
+        }
+        for Copied { table, rows } in &outcome.copied {
+            copied += rows;
+            out += &format!("    {} {} of {table} from public\n", done("copy"), plural(*rows as usize, "row"));
+        }
+        for Advanced { table, column, last_value } in &outcome.sequences {
+            out += &format!("    {} the sequence of {table}.{column} to {last_value}\n", done("move"));
+        }
+        for Constrained { table, name, how } in &outcome.constraints {
+            constraints += 1;
+            out += &match how {
+                How::Added => format!("    {} {name} of {table}\n", done("add")),
+                How::Validated => format!("    {} {name} of {table}\n", done("validate")),
+                How::Replaced => format!("    {} {name} of {table}\n", done("replace")),
+                How::Required => format!("    {} NOT NULL of {table}.{name}\n", done("add")),
+            };
+        }
+        for Copied { table, rows } in &outcome.removed {
+            removed += rows;
+            out += &format!("    {} {} of public.{table}\n", done("remove"), plural(*rows as usize, "original"));
+        }
+        for Left { table, key, reason, rows } in &outcome.left {
+            left += 1;
+            out += &format!("    left alone: {table} {key} {reason}");
+            if *rows > 0 {
+                out += &format!("; referred to by {} of the tenant", plural(*rows as usize, "row"));
+            }
+            out.push('\n');
+        }
+        if let Err(error) = &tenant.result {
+            failed += 1;
+            out += &format!("    failed: {}\n", error.chain());
+        }
+    }
+    if report.tenants.is_empty() {
+        out += "nothing to repair\n";
+    }
+    let mut counts = vec![
+        format!("{} {}", done("copy"), plural(copied as usize, "row")),
+        format!("{} {}", done("fill"), plural(filled as usize, "null")),
+    ];
+    if constraints > 0 {
+        counts.push(format!("{would}put {} right", plural(constraints, "constraint")));
+    }
+    if removed > 0 {
+        counts.push(format!("{} {}", done("remove"), plural(removed as usize, "original")));
+    }
+    out += &format!(
+        "{} examined, {} ill: {}, left {left} alone, {failed} failed\n",
+        plural(report.examined, "tenant"),
+        report.tenants.len(),
+        counts.join(", "),
+    );
+    if let Some(reason) = &report.not_compared {
+        out += &format!("constraints were not looked at: {reason}\n");
+    }
+    if report.dry_run && !report.rehearsed {
+        out += "nothing was tried, since the role may not write: what the server would refuse is not foreseen\n";
+    }
+    if let Some(repair) = report.repair {
+        out += &format!("remembered as repair {repair}: `tenantry repair undo {repair}` takes it back\n");
+    } else if !report.dry_run && report.tenants.iter().any(|tenant| tenant.result.as_ref().is_ok_and(Outcome::changes))
+    {
+        out += "not remembered: it cannot be taken back\n";
+    }
+    out
+}
+
+fn past(verb: &str) -> &'static str {
+    match verb {
+        "fill" => "filled",
+        "copy" => "copied",
+        "move" => "moved",
+        "add" => "added",
+        "validate" => "validated",
+        "replace" => "replaced",
+        _ => "removed",
+    }
+}
+
+/// What an undo did, or would do, tenant by tenant.
+pub(super) fn undo(report: &UndoReport) -> String {
+    let would = if report.dry_run { "would be " } else { "" };
+    let mut out = String::new();
+    let mut kept = 0;
+    for tenant in &report.tenants {
+        out += &format!("{}\n", tenant.schema);
+        let nothing = Undone::default();
+        let undone = tenant.result.as_ref().unwrap_or(&nothing);
+        for entry in &undone.returned {
+            let rows = plural(entry.rows as usize, "row");
+            out += &format!("    {rows} of public.{} {would}put back\n", entry.table);
+        }
+        for constraint in &undone.constraints {
+            out += &format!("    {constraint} {would}as it was\n");
+        }
+        for entry in &undone.emptied {
+            let rows = plural(entry.rows as usize, "row");
+            out += &format!("    {}.{} of {rows} {would}emptied\n", entry.table, entry.column);
+        }
+        for entry in &undone.removed {
+            let rows = plural(entry.rows as usize, "copied row");
+            out += &format!("    {rows} of {} {would}removed\n", entry.table);
+        }
+        for sequence in &undone.sequences {
+            out += &format!("    {sequence} {would}set back\n");
+        }
+        for constraint in &undone.loosened {
+            out += &format!("    {constraint} is NOT VALID now: rows refer in vain again\n");
+        }
+        for entry in &undone.kept {
+            kept += 1;
+            out += &format!("    kept: {} {} {}\n", entry.table, entry.key, entry.why);
+        }
+        if let Err(error) = &tenant.result {
+            out += &format!("    failed: {}\n", error.chain());
+        }
+    }
+    if report.tenants.is_empty() {
+        return format!("repair {} was taken back before\n", report.repair);
+    }
+    let failed = report.tenants.iter().filter(|tenant| tenant.result.is_err()).count();
+    let tenants = plural(report.tenants.len(), "tenant");
+    out + &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair)
+}
+
+/// The repairs that are remembered, the newest first.
+pub(super) fn list(repairs: &[PastRepair]) -> String {
+    if repairs.is_empty() {
+        return "no repair is remembered yet\n".into();
+    }
+    let mut table = columns();
+    table.add_row(["REPAIR", "STARTED", "TENANTS", "CHANGES", "TAKEN BACK", "BY"]);
+    for repair in repairs {
+        table.add_row([
+            repair.id.to_string(),
+            time(repair.started_at),
+            repair.tenants.to_string(),
+            repair.changes.to_string(),
+            repair.undone.to_string(),
+            format!("{} from {}", repair.role, repair.client),
+        ]);
+    }
+    text(&table)
+}
+
+/// What one repair did, tenant by tenant.
+pub(super) fn show(repair: &PastRepair, changes: &[PastChange]) -> String {
+    let mut out = format!(
+        "repair {} on {} by {} from {} with {}\n{} in {}, {} taken back\n",
+        repair.id,
+        time(repair.started_at),
+        repair.role,
+        repair.client,
+        repair.program,
+        plural(repair.changes as usize, "change"),
+        plural(repair.tenants as usize, "tenant"),
+        repair.undone,
+    );
+    let group = |change: &PastChange| (change.schema.clone(), change.what.clone(), change.table.clone());
+    for alike in changes.chunk_by(|one, other| group(one) == group(other)) {
+        let (schema, what, table) = group(&alike[0]);
+        let keys: Vec<String> = alike.iter().take(SHOWN).map(|change| key(&change.key)).collect();
+        let more = match alike.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        let undone = match alike.iter().filter(|change| change.undone_at.is_some()).count() {
+            0 => String::new(),
+            undone if undone == alike.len() => " (taken back)".into(),
+            undone => format!(" ({undone} of {} taken back)", alike.len()),
+        };
+        let table = if what == "deleted" { format!("public.{table}") } else { table };
+        out += &format!("    {schema} {what} {table}: {}{more}{undone}\n", keys.join(", "));
+    }
+    out
+}
+
+/// A key's values, without the names of the columns.
+fn key(key: &serde_json::Value) -> String {
+    let value = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let values: Vec<String> = key.as_object().into_iter().flat_map(|columns| columns.values()).map(value).collect();
+    values.join("/")
+}

@@ -1,0 +1,190 @@
+//! Which rows of `public` belong to which tenants, if one follows the references.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use diesel::{
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Nullable, Text},
+};
+
+use super::{
+    admit::content,
+    proposal::{Contested, SpokenFor},
+    rows::{self, Place, Row},
+};
+use crate::{
+    Error, SchemaName,
+    directory::TenantEntry,
+    pg::{
+        atomically, lock,
+        tables::{self, Tables, equal},
+    },
+    quote,
+};
+
+/// How many tenants one query asks. Each holds locks on a table and its indexes.
+const CHUNK: usize = 20;
+
+/// What is known of the tenants' claims.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    pub(super) contested: Contested,
+    pub(super) spoken_for: SpokenFor,
+    /// The tenants of which nobody knows what they refer to.
+    pub(super) unexamined: Vec<SchemaName>,
+    /// For each tenant and table, the rows that it has, or claims, and nobody else. Known only if asked for.
+    pub(super) held: BTreeMap<SchemaName, BTreeMap<String, BTreeSet<Row>>>,
+    /// For each table, the rows that somebody claims, and who does.
+    claimed: BTreeMap<String, BTreeMap<Row, BTreeSet<SchemaName>>>,
+}
+
+impl Claims {
+    pub(super) fn add(&mut self, schema: &SchemaName, rows: BTreeMap<String, BTreeSet<Row>>) {
+        for (table, rows) in rows {
+            let claimed = self.claimed.entry(table).or_default();
+            rows.into_iter().for_each(|row| {
+                claimed.entry(row).or_default().insert(schema.clone());
+            });
+        }
+    }
+
+    /// Has it counted which tenants have this row.
+    pub(super) fn ask(&mut self, table: String, row: Row) {
+        self.claimed.entry(table).or_default().entry(row).or_default();
+    }
+
+    /// Counts what tenants have of the claimed rows as a claim too, and tells which rows more than one tenant claims.
+    /// If originals are to be removed, of all other rows too.
+    pub(super) fn settle(
+        &mut self,
+        conn: &mut PgConnection,
+        public: &Tables,
+        tenants: &[TenantEntry],
+        all: bool,
+        patience: Duration,
+    ) {
+        if self.claimed.is_empty() && !all {
+            return;
+        }
+        for chunk in tenants.chunks(CHUNK) {
+            if self.count_in(conn, public, chunk, all, patience).is_ok() {
+                continue;
+            }
+            for tenant in chunk {
+                if let Err(error) = self.count_in(conn, public, std::slice::from_ref(tenant), all, patience) {
+                    tracing::warn!(tenant.schema = %tenant.schema, %error, "Could not see which rows of public it has");
+                    self.unexamined.push(tenant.schema.clone());
+                }
+            }
+        }
+        for (table, rows) in std::mem::take(&mut self.claimed) {
+            for (row, tenants) in rows {
+                if !tenants.is_empty() {
+                    self.spoken_for.insert((table.clone(), row.key.clone()), tenants.clone());
+                }
+                let tenants = Vec::from_iter(tenants);
+                match tenants.as_slice() {
+                    [one] if all => {
+                        let held = self.held.entry(one.clone()).or_default();
+                        held.entry(table.clone()).or_default().insert(row);
+                    }
+                    [] | [_] => {}
+                    _ => drop(self.contested.insert((table.clone(), row.key), tenants)),
+                }
+            }
+        }
+    }
+
+    fn count_in(
+        &mut self,
+        conn: &mut PgConnection,
+        public: &Tables,
+        tenants: &[TenantEntry],
+        all: bool,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let tables: BTreeSet<&String> = match all {
+            true => public.tables.keys().collect(),
+            false => self.claimed.keys().collect(),
+        };
+        let places = |table: &String| {
+            self.claimed.get(table).filter(|_| !all).map(|rows| rows.keys().map(|row| &row.place).collect::<Vec<_>>())
+        };
+        let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
+        let found = atomically::<_, Error>(conn, |conn| {
+            lock::bound(conn, patience, None)?;
+            let found = tables::read_many(conn, &names)?;
+            let known: Vec<(&SchemaName, &Tables)> = tenants
+                .iter()
+                .filter_map(|tenant| Some((&tenant.schema, found.get(tenant.schema.as_str())?)))
+                .collect();
+            let mut holding = Vec::new();
+            for table in tables {
+                holding.push((table.clone(), holders(conn, public, table, places(table), &known)?));
+            }
+            Ok(holding)
+        })?;
+        for (table, holding) in found {
+            for (row, schema) in holding {
+                self.claimed.entry(table.clone()).or_default().entry(row).or_default().insert(schema);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of the tenants have which of these rows, or of all. A number may stand for another row elsewhere, so that
+/// all of the row has to be the same; a uuid may not.
+fn holders(
+    conn: &mut PgConnection,
+    public: &Tables,
+    table: &str,
+    places: Option<Vec<&Place>>,
+    tenants: &[(&SchemaName, &Tables)],
+) -> QueryResult<Vec<(Row, SchemaName)>> {
+    #[derive(QueryableByName)]
+    struct Holder {
+        #[diesel(embed)]
+        found: Row,
+        #[diesel(sql_type = BigInt)]
+        at: i64,
+    }
+    let Some(structure) = public.tables.get(table) else { return Ok(Vec::new()) };
+    let Some(key) = rows::primary_key(structure) else { return Ok(Vec::new()) };
+    let is_unique =
+        |name: &String| structure.columns.iter().any(|column| column.name == *name && column.kind.starts_with(UUID));
+    let here = if places.is_some() { rows::is_at("p", 1) } else { "$1::text[] IS NULL".into() };
+    let select = |(at, (schema, tenant)): (usize, &(&SchemaName, &Tables))| {
+        if !tenant.has(table, key) {
+            return None;
+        }
+        let mut same: Vec<String> =
+            key.iter().map(|name| equal(("p", public, table, name), ("t", tenant, table, name))).collect();
+        if !key.iter().any(is_unique) {
+            let text = |alias: &str| content(public, tenant, table, |name| Some(rows::column(alias, name)));
+            same.push(format!("{} = {}", text("p"), text("t")));
+        }
+        Some(format!(
+            "SELECT {place} AS place, {text} AS key, {at}::bigint AS at \
+             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {here}",
+            place = rows::place("p"),
+            text = rows::key_text(Some(structure), "p"),
+            schema = schema.quoted(),
+            table = quote::identifier(table),
+            same = same.join(" AND "),
+        ))
+    };
+    let selects: Vec<String> = tenants.iter().enumerate().filter_map(select).collect();
+    if selects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found: Vec<Holder> =
+        sql_query(selects.join(" UNION ALL ")).bind::<Nullable<Array<Text>>, _>(places).load(conn)?;
+    Ok(found.into_iter().map(|Holder { found, at }| (found, tenants[at as usize].0.clone())).collect())
+}
+
+/// How the kind of a column of type uuid begins: with the type's number, which never changes.
+pub(super) const UUID: &str = "2950:";

@@ -1,0 +1,151 @@
+//! Has the constraints of a tenant be as the migrations make them.
+
+use std::collections::BTreeMap;
+
+use diesel::{
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::Text,
+};
+use serde_json::json;
+
+use super::{
+    Constrained, How, Left, Outcome, Reason,
+    memory::{Change, Recorder, What},
+    tenant::attempt_as_owner,
+};
+use crate::{
+    Error, SchemaName,
+    doctor::forbidden_nulls,
+    pg::tables::Tables,
+    quote,
+    structure::{self, Change as Changed, Difference, Structure, compare},
+};
+
+/// The statements that put one constraint right. Names are bare.
+#[derive(Debug)]
+pub(super) struct Cure {
+    pub(super) what: Constrained,
+    statements: Vec<String>,
+}
+
+/// What to do so that the constraints are those of the blueprint: keys first, since others refer to them.
+pub(super) fn propose(wanted: &Structure, found: &Structure, tables: &Tables) -> Vec<Cure> {
+    let differences = compare(wanted, found);
+    let mut cures: Vec<Cure> = forbidden_nulls(wanted, found).into_iter().map(required).collect();
+    cures.extend(differences.iter().filter_map(|difference| cure(difference, &differences, tables)));
+    cures.sort_by_key(|cure| cure.statements.iter().any(|statement| statement.contains(" FOREIGN KEY ")));
+    cures
+}
+
+/// Carries them out, each by itself: what the server does not take is left as it was.
+pub(super) fn put_right(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    cures: Vec<Cure>,
+    recorder: &Recorder<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    for Cure { what, statements } in cures {
+        let done = attempt_as_owner(conn, |conn| {
+            let before = definitions(conn, schema, &what.table)?;
+            for statement in &statements {
+                conn.batch_execute(statement)?;
+            }
+            let after = definitions(conn, schema, &what.table)?;
+            recorder.write(conn, &what.table, What::Constraint, &[change(&what, &before, &after)])
+        })?;
+        match done {
+            Ok(()) => outcome.constraints.push(what),
+            Err(words) => {
+                let reason = Reason::Refused { words };
+                outcome.left.push(Left { table: what.table, key: what.name, rows: 0, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn required((table, column): (String, String)) -> Cure {
+    let (name, of) = (quote::identifier(&column), quote::identifier(&table));
+    let statements = vec![format!("ALTER TABLE {of} ALTER COLUMN {name} SET NOT NULL")];
+    Cure { what: Constrained { table, name: column, how: How::Required }, statements }
+}
+
+fn cure(difference: &Difference, all: &[Difference], tables: &Tables) -> Option<Cure> {
+    let table = difference.table.clone().filter(|_| difference.kind == structure::Kind::Constraint)?;
+    let of = quote::identifier(&table);
+    let name = quote::identifier(&difference.name);
+    let expected = difference.expected.as_deref()?;
+    let add = || {
+        // A key is made at once. So is any constraint of a partitioned table, for which some servers know no other way.
+        let at_once = tables.tables.get(&table).is_some_and(|table| table.partitioned)
+            || !["FOREIGN KEY ", "CHECK "].iter().any(|kind| expected.starts_with(kind))
+            || expected.ends_with(" NOT VALID");
+        let add = format!("ALTER TABLE {of} ADD CONSTRAINT {name} {expected}");
+        match at_once {
+            true => vec![add],
+            false => vec![format!("{add} NOT VALID"), format!("ALTER TABLE {of} VALIDATE CONSTRAINT {name}")],
+        }
+    };
+    let (how, statements) = match difference.change {
+        Changed::Missing => match all.iter().find(|other| stands_in_for(other, difference)) {
+            Some(wrong) => (How::Replaced, [vec![drop(&of, &wrong.name)], add()].concat()),
+            None => (How::Added, add()),
+        },
+        Changed::Changed if difference.cure.as_ref().is_some_and(|cure| cure.contains(" VALIDATE CONSTRAINT ")) => {
+            (How::Validated, difference.cure.clone().into_iter().collect())
+        }
+        // Others may refer to a key.
+        Changed::Changed if expected.starts_with("FOREIGN KEY ") || expected.starts_with("CHECK ") => {
+            let found = difference.found_name.as_deref().unwrap_or(&difference.name);
+            (How::Replaced, [vec![drop(&of, found)], add()].concat())
+        }
+        _ => return None,
+    };
+    // One that is only validated keeps the name that it has.
+    let name = difference.found_name.as_ref().filter(|_| how == How::Validated).unwrap_or(&difference.name);
+    Some(Cure { what: Constrained { table, name: name.clone(), how }, statements })
+}
+
+fn drop(table: &str, constraint: &str) -> String {
+    format!("ALTER TABLE {table} DROP CONSTRAINT {}", quote::identifier(constraint))
+}
+
+/// Whether one foreign key is there in place of another of the same columns, because it leads elsewhere.
+fn stands_in_for(extra: &Difference, missing: &Difference) -> bool {
+    let columns = |definition: &Option<String>| -> Option<String> {
+        let definition = definition.as_deref()?.strip_prefix("FOREIGN KEY ")?;
+        Some(definition.split(" REFERENCES ").next()?.to_owned())
+    };
+    extra.change == Changed::Extra
+        && (extra.kind, &extra.table) == (missing.kind, &missing.table)
+        && columns(&extra.found).is_some_and(|found| Some(found) == columns(&missing.expected))
+}
+
+/// What is remembered, from which the constraint can be had again as it was.
+fn change(what: &Constrained, before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Change {
+    if what.how == How::Required {
+        return Change { key: json!({ "column": what.name }).to_string(), before: None, after: None };
+    }
+    let gone = before.iter().find(|(name, definition)| after.get(*name) != Some(*definition));
+    let before = gone.map(|(name, definition)| json!({ "name": name, "definition": definition }).to_string());
+    let after = after.get(&what.name).map(|definition| json!({ "definition": definition }).to_string());
+    Change { key: json!({ "name": what.name }).to_string(), before, after }
+}
+
+/// The constraints of a table. Of those that PostgreSQL 18 keeps for NOT NULL, the columns tell.
+fn definitions(conn: &mut PgConnection, schema: &SchemaName, table: &str) -> QueryResult<BTreeMap<String, String>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Text)]
+        definition: String,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT conname::text AS name, pg_get_constraintdef(oid) AS definition FROM pg_catalog.pg_constraint \
+         WHERE conrelid = $1::regclass AND contype <> 'n'",
+    )
+    .bind::<Text, _>(quote::qualified(schema.as_str(), table))
+    .load(conn)?;
+    Ok(rows.into_iter().map(|Row { name, definition }| (name, definition)).collect())
+}

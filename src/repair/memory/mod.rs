@@ -1,0 +1,8 @@
+//! What repairs did, remembered in the schema `tenantry`, so that it can be taken back.
+
+mod recall;
+mod record;
+
+pub use recall::{PastChange, PastRepair, What, changes, find, list};
+pub(super) use recall::{is_there, mark_undone, pending, schemas};
+pub(super) use record::{Change, Recorder};

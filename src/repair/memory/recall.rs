@@ -1,0 +1,181 @@
+use chrono::{DateTime, Utc};
+use diesel::{
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    dsl::sql,
+    select, sql_query,
+    sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::Error;
+
+/// A repair that was remembered.
+#[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
+pub struct PastRepair {
+    /// Its number.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// The program and its version.
+    #[diesel(sql_type = Text)]
+    pub program: String,
+    /// The role of the database that carried it out.
+    #[diesel(sql_type = Text)]
+    pub role: String,
+    /// From where.
+    #[diesel(sql_type = Text)]
+    pub client: String,
+    /// When it began.
+    #[diesel(sql_type = Timestamptz)]
+    pub started_at: DateTime<Utc>,
+    /// How many tenants it changed.
+    #[diesel(sql_type = BigInt)]
+    pub tenants: i64,
+    /// How many changes it made.
+    #[diesel(sql_type = BigInt)]
+    pub changes: i64,
+    /// How many of them were taken back.
+    #[diesel(sql_type = BigInt)]
+    pub undone: i64,
+}
+
+/// One thing that a repair did.
+#[derive(Debug, Clone, PartialEq, Serialize, diesel::QueryableByName)]
+pub struct PastChange {
+    /// Its number, by which changes are in order.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// The tenant that was repaired.
+    #[diesel(sql_type = Text)]
+    pub schema: String,
+    /// The table.
+    #[diesel(sql_type = Text)]
+    pub table: String,
+    /// What was done, as the [word](What::word) for it.
+    #[diesel(sql_type = Text)]
+    pub what: String,
+    /// What tells the row, the sequence or the constraint.
+    #[diesel(sql_type = Jsonb)]
+    pub key: Value,
+    /// What was there before.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub before: Option<Value>,
+    /// What was there afterwards.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub after: Option<Value>,
+    /// When it was taken back.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub undone_at: Option<DateTime<Utc>>,
+}
+
+/// What a repair can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// Nothing: a row that referred in vain, and does not any more.
+    Referred,
+    /// A row was copied into the tenant.
+    Inserted,
+    /// Nulls of a row were filled.
+    Updated,
+    /// An original was removed from `public`.
+    Deleted,
+    /// A sequence was moved on.
+    Sequence,
+    /// A constraint was added, validated or replaced.
+    Constraint,
+}
+
+impl What {
+    /// How it is written down.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Referred => "referred",
+            Self::Inserted => "inserted",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+            Self::Sequence => "sequence",
+            Self::Constraint => "constraint",
+        }
+    }
+}
+
+const REPAIR: &str = "SELECT r.id, r.program, r.role, r.client, r.started_at, c.tenants, c.changes, c.undone \
+    FROM tenantry.repair r CROSS JOIN LATERAL ( \
+        SELECT count(DISTINCT schema) AS tenants, count(*) AS changes, count(undone_at) AS undone \
+        FROM tenantry.repair_change WHERE repair = r.id AND what <> 'referred') c";
+
+/// The last repairs, the newest first. None where nothing was ever remembered.
+pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRepair>> {
+    match is_there(conn)? {
+        true => sql_query(format!("{REPAIR} ORDER BY r.id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The repair of this number.
+///
+/// # Errors
+///
+/// [`Error::NoSuchRepair`].
+pub fn find(conn: &mut PgConnection, id: i64) -> Result<PastRepair, Error> {
+    let found = match is_there(conn)? {
+        true => sql_query(format!("{REPAIR} WHERE r.id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?,
+        false => None,
+    };
+    found.ok_or(Error::NoSuchRepair { id })
+}
+
+/// What a repair did, in order. Of rows that referred in vain, nothing.
+pub fn changes(conn: &mut PgConnection, repair: i64) -> QueryResult<Vec<PastChange>> {
+    sql_query(
+        "SELECT id, schema, \"table\", what, key, before, after, undone_at FROM tenantry.repair_change \
+         WHERE repair = $1 AND what <> 'referred' ORDER BY id",
+    )
+    .bind::<BigInt, _>(repair)
+    .load(conn)
+}
+
+/// What a repair did in one tenant and is not taken back, in order.
+pub(in crate::repair) fn pending(conn: &mut PgConnection, repair: i64, schema: &str) -> QueryResult<Vec<PastChange>> {
+    sql_query(
+        "SELECT id, schema, \"table\", what, key, before, after, undone_at FROM tenantry.repair_change \
+         WHERE repair = $1 AND schema = $2 AND undone_at IS NULL ORDER BY id",
+    )
+    .bind::<BigInt, _>(repair)
+    .bind::<Text, _>(schema)
+    .load(conn)
+}
+
+/// The tenants of which something is left to take back.
+pub(in crate::repair) fn schemas(conn: &mut PgConnection, repair: i64) -> QueryResult<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        schema: String,
+    }
+    let rows: Vec<Row> = sql_query(
+        "SELECT schema FROM tenantry.repair_change \
+         WHERE repair = $1 AND undone_at IS NULL AND what <> 'referred' GROUP BY schema ORDER BY min(id)",
+    )
+    .bind::<BigInt, _>(repair)
+    .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.schema).collect())
+}
+
+pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -> QueryResult<()> {
+    sql_query("UPDATE tenantry.repair_change SET undone_at = clock_timestamp() WHERE id = ANY ($1)")
+        .bind::<Array<BigInt>, _>(changes)
+        .execute(conn)
+        .map(|_| ())
+}
+
+/// Whether anything was ever remembered, and the role may read it.
+pub(in crate::repair) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
+    let may_read = "has_table_privilege(to_regclass('tenantry.repair_change'), 'SELECT')";
+    // Looked for only where the role may look.
+    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
+    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
+        .get_result(conn)
+}

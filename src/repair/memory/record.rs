@@ -1,0 +1,105 @@
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
+    sql_types::{Array, BigInt, Nullable, Text},
+};
+
+use super::{What, recall::is_there};
+use crate::{Error, SchemaName};
+
+/// Something that was done, with images as JSON.
+#[derive(Debug, Clone, diesel::QueryableByName)]
+pub(in crate::repair) struct Change {
+    #[diesel(sql_type = Text)]
+    pub(in crate::repair) key: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(in crate::repair) before: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(in crate::repair) after: Option<String>,
+}
+
+/// Writes down what is done in one tenant, in the same transaction; or nothing, where nothing is to be remembered.
+#[derive(Debug)]
+pub(in crate::repair) struct Recorder<'s> {
+    schema: &'s SchemaName,
+    repair: Option<i64>,
+    /// Whether the repair began with this tenant.
+    begun_here: bool,
+}
+
+impl<'s> Recorder<'s> {
+    /// One that remembers nothing.
+    pub(in crate::repair) fn silent(schema: &'s SchemaName) -> Self {
+        Self { schema, repair: None, begun_here: false }
+    }
+
+    /// One for the repair of this number or, where none has begun, for a new one. Makes the tables where there are
+    /// none.
+    pub(in crate::repair) fn begin(
+        conn: &mut PgConnection,
+        schema: &'s SchemaName,
+        repair: Option<i64>,
+    ) -> Result<Self, Error> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = BigInt)]
+            id: i64,
+        }
+        if repair.is_some() {
+            return Ok(Self { schema, repair, begun_here: false });
+        }
+        let begin = |conn: &mut PgConnection| {
+            if !is_there(conn)? {
+                conn.batch_execute(include_str!("tables.sql"))?;
+            }
+            sql_query("INSERT INTO tenantry.repair (program) VALUES ($1) RETURNING id")
+                .bind::<Text, _>(concat!("tenantry ", env!("CARGO_PKG_VERSION")))
+                .get_result::<Row>(conn)
+        };
+        let row = begin(conn).map_err(Error::Record)?;
+        Ok(Self { schema, repair: Some(row.id), begun_here: true })
+    }
+
+    pub(in crate::repair) fn repair(&self) -> Option<i64> {
+        self.repair
+    }
+
+    /// Forgets a repair that was begun here and did nothing after all.
+    pub(in crate::repair) fn end(self, conn: &mut PgConnection, changed: bool) -> QueryResult<Option<i64>> {
+        if changed || !self.begun_here {
+            return Ok(self.repair);
+        }
+        sql_query("DELETE FROM tenantry.repair WHERE id = $1")
+            .bind::<Nullable<BigInt>, _>(self.repair)
+            .execute(conn)?;
+        Ok(None)
+    }
+
+    pub(in crate::repair) fn write(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        what: What,
+        changes: &[Change],
+    ) -> QueryResult<()> {
+        let Some(repair) = self.repair else { return Ok(()) };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        sql_query(
+            "INSERT INTO tenantry.repair_change (repair, schema, \"table\", what, key, before, after) \
+             SELECT $1, $2, $3, $4, key::jsonb, before::jsonb, after::jsonb \
+             FROM unnest($5, $6, $7) WITH ORDINALITY u(key, before, after, at) ORDER BY at",
+        )
+        .bind::<BigInt, _>(repair)
+        .bind::<Text, _>(self.schema.as_str())
+        .bind::<Text, _>(table)
+        .bind::<Text, _>(what.word())
+        .bind::<Array<Text>, _>(changes.iter().map(|change| &change.key).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(changes.iter().map(|change| change.before.as_ref()).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Text>>, _>(changes.iter().map(|change| change.after.as_ref()).collect::<Vec<_>>())
+        .execute(conn)
+        .map(|_| ())
+    }
+}

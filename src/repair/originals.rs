@@ -1,0 +1,251 @@
+//! Removes from `public` the originals of rows that one tenant has just the same, and that nobody else needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::{
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
+    sql_types::{Array, Text},
+};
+
+use super::{
+    Copied, Left, Outcome, Reason,
+    admit::content,
+    claims::UUID,
+    memory::{self, Change, Recorder, What},
+    order::parents_first,
+    proposal::Proposal,
+    propose::Proposer,
+    rows::{self, Place, Row},
+};
+use crate::{doctor::same_key, pg::tables::equal, quote};
+
+/// A foreign key from some other schema into `public`.
+#[derive(Debug, Clone, QueryableByName)]
+pub(super) struct Outside {
+    #[diesel(sql_type = Text)]
+    schema: String,
+    #[diesel(sql_type = Text)]
+    child: String,
+    #[diesel(sql_type = Array<Text>)]
+    child_columns: Vec<String>,
+    #[diesel(sql_type = Text)]
+    parent: String,
+    #[diesel(sql_type = Array<Text>)]
+    parent_columns: Vec<String>,
+}
+
+/// The foreign keys from other schemas into `public`.
+pub(super) fn outside(conn: &mut PgConnection) -> QueryResult<Vec<Outside>> {
+    let columns = |table: &str, key: &str| {
+        format!(
+            "ARRAY(SELECT a.attname::text FROM unnest(k.{key}) WITH ORDINALITY u(attnum, at) \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.{table} AND a.attnum = u.attnum ORDER BY u.at)"
+        )
+    };
+    sql_query(format!(
+        "SELECT n.nspname::text AS schema, c.relname::text AS child, p.relname::text AS parent, \
+                {} AS child_columns, {} AS parent_columns \
+         FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
+         JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE k.contype = 'f' AND p.relnamespace = 'public'::regnamespace AND c.relnamespace <> p.relnamespace",
+        columns("conrelid", "conkey"),
+        columns("confrelid", "confkey"),
+    ))
+    .load(conn)
+}
+
+/// Rows of `public`, by table and place, with what they are called.
+type Originals = BTreeMap<String, BTreeMap<Place, Row>>;
+
+impl Proposer<'_> {
+    /// Removes what the tenant has just the same, and tells which of it is still needed.
+    pub(super) fn remove_originals(
+        &self,
+        conn: &mut PgConnection,
+        proposal: &Proposal,
+        held: Option<&BTreeMap<String, BTreeSet<Row>>>,
+        outside: &[Outside],
+        recorder: &Recorder<'_>,
+        outcome: &mut Outcome,
+    ) -> QueryResult<()> {
+        let remembers = memory::is_there(conn)?;
+        let mut originals = Originals::new();
+        for table in self.examined.tenant.tables.keys() {
+            let claimed = proposal.claims.get(table);
+            let known = held.and_then(|held| held.get(table));
+            for (rows, is_proven) in [(claimed, true), (known, false)] {
+                let found = self.equal_originals(conn, table, rows, is_proven, remembers)?;
+                originals.entry(table.clone()).or_default().extend(found);
+            }
+        }
+        originals.retain(|_, rows| !rows.is_empty());
+        self.keep_what_is_needed(conn, &mut originals, outside, outcome)?;
+        self.delete(conn, &originals, recorder, outcome)
+    }
+
+    /// Those of the rows that the tenant has, equal in every column. Where it is not known to be its own row, a key
+    /// that no other row can have, the owner's column, or an earlier repair has to prove that it is.
+    fn equal_originals(
+        &self,
+        conn: &mut PgConnection,
+        table: &str,
+        rows: Option<&BTreeSet<Row>>,
+        is_proven: bool,
+        remembers: bool,
+    ) -> QueryResult<BTreeMap<Place, Row>> {
+        let (Some(rows), Some(public)) = (rows.filter(|rows| !rows.is_empty()), self.public.tables.get(table)) else {
+            return Ok(BTreeMap::new());
+        };
+        let tenant = &self.examined.tenant;
+        let is_whole = rows::written(public).all(|column| tenant.has(table, std::slice::from_ref(&column.name)));
+        if !is_whole {
+            return Ok(BTreeMap::new());
+        }
+        let contested = |row: &Row| self.contested.contains_key(&(table.to_owned(), row.key.clone()));
+        let filled = |name: &str| self.rules.fills.iter().any(|fill| fill.table == table && fill.column == name);
+        let left = content(self.public, tenant, table, |name| {
+            let (one, other) = (rows::column("p", name), rows::column("t", name));
+            Some(if filled(name) { format!("coalesce({one}::text, {other}::text)") } else { one })
+        });
+        let right = content(self.public, tenant, table, |name| Some(rows::column("t", name)));
+        let key = rows::primary_key(public).unwrap_or_default();
+        let mut same: Vec<String> =
+            key.iter().map(|name| equal(("t", tenant, table, name), ("p", self.public, table, name))).collect();
+        same.push(format!("{left} = {right}"));
+        let mut proofs = vec![(is_proven || self.has_uuid(table, key)).to_string()];
+        let owner = self.rules.owner_column.as_ref().filter(|name| tenant.has(table, std::slice::from_ref(*name)));
+        if let (Some(owner), Some(id)) = (owner, self.tenant.id) {
+            proofs.push(format!("p.{}::text = {}", quote::identifier(owner), quote::literal(&id.to_string())));
+        }
+        if remembers {
+            proofs.push(format!(
+                "EXISTS (SELECT FROM tenantry.repair_change m WHERE m.schema = {} AND m.\"table\" = {} \
+                 AND m.what = 'inserted' AND m.undone_at IS NULL AND m.key = {})",
+                quote::literal(self.tenant.schema.as_str()),
+                quote::literal(table),
+                rows::key_image(public, "p"),
+            ));
+        }
+        let found: Vec<Row> = sql_query(format!(
+            "SELECT {place} AS place, {text} AS key FROM public.{name} p WHERE {at} AND ({proofs}) \
+             AND EXISTS (SELECT FROM {schema}.{name} t WHERE {same}) FOR UPDATE OF p",
+            place = rows::place("p"),
+            text = rows::key_text(Some(public), "p"),
+            name = quote::identifier(table),
+            at = rows::is_at("p", 1),
+            proofs = proofs.join(" OR "),
+            schema = self.tenant.schema.quoted(),
+            same = same.join(" AND "),
+        ))
+        .bind::<Array<Text>, _>(rows.iter().map(|row| &row.place).collect::<Vec<_>>())
+        .load(conn)?;
+        // Another row may have come to a place since that was looked at.
+        let found = found.into_iter().filter(|row| rows.contains(row) && !contested(row));
+        Ok(found.map(|row| (row.place.clone(), row)).collect())
+    }
+
+    fn has_uuid(&self, table: &str, key: &[String]) -> bool {
+        self.public.columns(table).iter().any(|column| key.contains(&column.name) && column.kind.starts_with(UUID))
+    }
+
+    /// Takes those out to which a row refers that stays, and so on.
+    fn keep_what_is_needed(
+        &self,
+        conn: &mut PgConnection,
+        originals: &mut Originals,
+        outside: &[Outside],
+        outcome: &mut Outcome,
+    ) -> QueryResult<()> {
+        loop {
+            let mut needed = Vec::<(String, Place, String)>::new();
+            for reference in self.examined.references.iter().filter(|reference| self.in_public(reference)) {
+                let Some(rows) = originals.get(&reference.parent) else { continue };
+                let same = same_key(reference, ("c", self.public), ("p", self.public));
+                let going: Vec<&Place> = originals.get(&reference.child).into_iter().flat_map(BTreeMap::keys).collect();
+                let child = format!("public.{}", quote::identifier(&reference.child));
+                let found = referred_to(conn, &reference.parent, rows, &child, &same, &going)?;
+                needed
+                    .extend(found.into_iter().map(|place| (reference.parent.clone(), place, reference.child.clone())));
+            }
+            for outside in outside {
+                let Some(rows) = originals.get(&outside.parent) else { continue };
+                let pairs = outside.child_columns.iter().zip(&outside.parent_columns);
+                let same: Vec<String> = pairs
+                    .map(|(child, parent)| format!("{} = {}", rows::column("c", child), rows::column("p", parent)))
+                    .collect();
+                let child = quote::qualified(&outside.schema, &outside.child);
+                let found = referred_to(conn, &outside.parent, rows, &child, &same.join(" AND "), &[])?;
+                let by = format!("{}.{}", outside.schema, outside.child);
+                needed.extend(found.into_iter().map(|place| (outside.parent.clone(), place, by.clone())));
+            }
+            if needed.is_empty() {
+                return Ok(());
+            }
+            for (table, place, by) in needed {
+                if let Some(row) = originals.get_mut(&table).and_then(|rows| rows.remove(&place)) {
+                    outcome.left.push(Left { table, key: row.key, rows: 0, reason: Reason::OriginalNeeded { by } });
+                }
+            }
+            originals.retain(|_, rows| !rows.is_empty());
+        }
+    }
+
+    fn delete(
+        &self,
+        conn: &mut PgConnection,
+        originals: &Originals,
+        recorder: &Recorder<'_>,
+        outcome: &mut Outcome,
+    ) -> QueryResult<()> {
+        if originals.is_empty() {
+            return Ok(());
+        }
+        conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
+        let order = parents_first(originals.keys().cloned(), &self.public.references);
+        for table in order.into_iter().rev() {
+            let structure = &self.public.tables[&table];
+            let deleted: Vec<Change> = sql_query(format!(
+                "DELETE FROM public.{} p WHERE {} RETURNING {}::text AS key, {}::text AS before, NULL::text AS after",
+                quote::identifier(&table),
+                rows::is_at("p", 1),
+                rows::key_image(structure, "p"),
+                rows::image(structure, "p"),
+            ))
+            .bind::<Array<Text>, _>(originals[&table].keys().collect::<Vec<_>>())
+            .load(conn)?;
+            recorder.write(conn, &table, What::Deleted, &deleted)?;
+            outcome.removed.push(Copied { table, rows: deleted.len() as i64 });
+        }
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+    }
+}
+
+/// Which of the rows a child refers to that is not going itself.
+fn referred_to(
+    conn: &mut PgConnection,
+    parent: &str,
+    rows: &BTreeMap<Place, Row>,
+    child: &str,
+    same: &str,
+    going: &[&Place],
+) -> QueryResult<Vec<Place>> {
+    #[derive(QueryableByName)]
+    struct At {
+        #[diesel(sql_type = Text)]
+        place: Place,
+    }
+    let found: Vec<At> = sql_query(format!(
+        "SELECT {place} AS place FROM public.{parent} p WHERE {at} \
+         AND EXISTS (SELECT FROM {child} c WHERE {same} AND NOT ({going}))",
+        place = rows::place("p"),
+        parent = quote::identifier(parent),
+        at = rows::is_at("p", 1),
+        going = rows::is_at("c", 2),
+    ))
+    .bind::<Array<Text>, _>(rows.keys().collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(going)
+    .load(conn)?;
+    Ok(found.into_iter().map(|row| row.place).collect())
+}

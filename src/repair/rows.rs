@@ -1,0 +1,88 @@
+//! The SQL expressions that tell rows, and texts of rows, apart.
+
+use crate::{
+    pg::tables::{Column, Table, Tables},
+    quote,
+};
+
+/// A row of `public`, by its place in the table. It stays there while the row is share-locked.
+pub(super) type Place = String;
+
+/// A row of `public`, and how it is called in a report.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, diesel::QueryableByName)]
+pub(super) struct Row {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    pub(super) place: Place,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    pub(super) key: String,
+}
+
+/// The expression for a row's place: the partition or child table, and where in it.
+pub(super) fn place(alias: &str) -> String {
+    format!("{alias}.tableoid::oid::text || ' ' || {alias}.ctid::text")
+}
+
+/// The condition that a row is at one of the places of a parameter; the first half finds it, the second makes sure.
+pub(super) fn is_at(alias: &str, parameter: usize) -> String {
+    format!(
+        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest(${parameter}::text[]) place)) \
+         AND {} = ANY(${parameter}::text[])",
+        place(alias)
+    )
+}
+
+/// The columns that are written: all but those that are computed.
+pub(super) fn written(table: &Table) -> impl Iterator<Item = &Column> {
+    table.columns.iter().filter(|column| !column.generated)
+}
+
+/// The columns that can be copied: those that both have, but for what is computed.
+pub(super) fn shared_columns<'t>(public: &Tables, tenant: &'t Tables, table: &str) -> Vec<&'t str> {
+    let Some(known) = tenant.tables.get(table) else { return Vec::new() };
+    written(known).map(|column| column.name.as_str()).filter(|name| public.has(table, &[name.to_string()])).collect()
+}
+
+/// The columns of the primary key, or none.
+pub(super) fn primary_key(table: &Table) -> Option<&[String]> {
+    table.keys.first().filter(|key| key.primary).map(|key| key.columns.as_slice())
+}
+
+/// The expression that shows a row's primary key, or all of a row that has none.
+pub(super) fn key_text(table: Option<&Table>, alias: &str) -> String {
+    match table.and_then(primary_key) {
+        Some(columns) => {
+            let columns: Vec<String> = columns.iter().map(|name| column(alias, name)).collect();
+            format!("concat_ws(', ', {})", columns.join(", "))
+        }
+        // Not the alias alone, which may be a column's name.
+        None => format!("({alias}.*)::text"),
+    }
+}
+
+/// A row's columns as a JSON object of texts, from which each value can be had again exactly.
+pub(super) fn image(table: &Table, alias: &str) -> String {
+    image_of(written(table).map(|column| column.name.as_str()), alias)
+}
+
+/// The image of the primary key, or of all of a row that has none.
+pub(super) fn key_image(table: &Table, alias: &str) -> String {
+    match primary_key(table) {
+        Some(columns) => image_of(columns.iter().map(String::as_str), alias),
+        None => image(table, alias),
+    }
+}
+
+pub(super) fn image_of<'c>(columns: impl Iterator<Item = &'c str>, alias: &str) -> String {
+    let (names, values): (Vec<String>, Vec<String>) =
+        columns.map(|name| (quote::literal(name), format!("{}::text", column(alias, name)))).unzip();
+    format!("jsonb_object(ARRAY[{}]::text[], ARRAY[{}]::text[])", names.join(", "), values.join(", "))
+}
+
+/// A column of the row with this alias.
+pub(super) fn column(alias: &str, name: &str) -> String {
+    format!("{alias}.{}", quote::identifier(name))
+}
+
+/// Has texts of values not depend on the session's settings, until the end of the transaction.
+pub(super) const PLAIN_TEXTS: &str = "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
+     SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";

@@ -1,0 +1,310 @@
+//! The repair of one tenant, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::{
+    PgConnection, QueryResult,
+    connection::SimpleConnection,
+    result::{DatabaseErrorKind as Kind, Error as DieselError},
+};
+
+use super::{
+    Left, Outcome, Reason,
+    blueprint::Blueprints,
+    claims::Claims,
+    constraints::{self, Cure},
+    memory::Recorder,
+    originals::Outside,
+    proposal::{Excluded, Proposal, Roots},
+    propose::Proposer,
+    rows::{PLAIN_TEXTS, Row},
+    run::Repair,
+    sequences,
+    walk::left,
+};
+use crate::{
+    Error,
+    directory::TenantEntry,
+    doctor::{self, Belongings, Examined, Problem, Symptom},
+    pg::{atomically, lock, scope, scope::TenantConn, tables::Tables, transient},
+    structure::Reader,
+};
+
+/// All that is known when a tenant's turn comes.
+pub(super) struct Turn<'a> {
+    pub(super) repair: &'a Repair<'a>,
+    pub(super) tenant: &'a TenantEntry,
+    pub(super) common: &'a Common,
+    pub(super) claims: &'a Claims,
+    /// Whether all of it will be rolled back.
+    pub(super) rehearsal: bool,
+}
+
+/// What all tenants have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) public: Tables,
+    pub(super) belongings: Option<Belongings>,
+    pub(super) blueprints: Blueprints,
+    /// The foreign keys into `public`, if originals are to be removed.
+    pub(super) outside: Option<Vec<Outside>>,
+}
+
+/// What was done, and under which number.
+pub(super) type Done = (Outcome, Option<i64>);
+
+impl Turn<'_> {
+    /// Repairs the tenant.
+    pub(super) fn take(&self, conn: &mut PgConnection, repair: Option<i64>) -> Result<Done, Error> {
+        let schema = &self.tenant.schema;
+        let done = scope::transaction(conn, schema, |scoped| self.work(scoped, repair))?;
+        tracing::info!(tenant.schema = %schema, "Repaired `{schema}`");
+        Ok(done)
+    }
+
+    /// Does what a repair would do, and rolls it back. A role that may not write is told what would be tried, and
+    /// that it was not.
+    pub(super) fn rehearse(&self, conn: &mut PgConnection, examined: &Examined) -> Result<(Outcome, bool), Error> {
+        let tried = scope::transaction(conn, &self.tenant.schema, |scoped| {
+            let (outcome, _) = self.work(scoped, None).map_err(Rehearsed::Failed)?;
+            Err::<(), _>(Rehearsed::Done(outcome))
+        });
+        match tried {
+            Err(Rehearsed::Done(outcome)) => Ok((outcome, true)),
+            Err(Rehearsed::Failed(error)) if may_not_write(&error) => {
+                let proposer = Proposer { lock: false, ..self.proposer(examined) };
+                let propose = |conn: &mut TenantConn<'_>| Ok(proposer.propose(conn, &Excluded::new())?);
+                let proposal = scope::transaction::<_, Error>(conn, &self.tenant.schema, propose)?;
+                Ok((proposal.outcome(), false))
+            }
+            Err(Rehearsed::Failed(error)) => Err(error),
+            Ok(()) => Ok((Outcome::default(), true)),
+        }
+    }
+
+    fn work(&self, conn: &mut TenantConn<'_>, repair: Option<i64>) -> Result<Done, Error> {
+        let lock_timeout = self.repair.lock_timeout;
+        let schema = &self.tenant.schema;
+        lock::bound(conn, lock_timeout, None)?;
+        lock::schema(conn, schema, lock_timeout)?;
+        conn.batch_execute(PLAIN_TEXTS)?;
+        // What was seen before the lock was taken may have changed.
+        let before = self.examine(conn)?;
+        let cures = self.cures(conn, &before)?;
+        let proposer = self.proposer(&before);
+        let proposal = proposer.propose(conn, &Excluded::new())?;
+        let remembers = self.repair.record && !self.rehearsal;
+        let recorder =
+            match remembers && !(before.findings.is_empty() && cures.is_empty() && self.common.outside.is_none()) {
+                true => Recorder::begin(conn, schema, repair)?,
+                false => Recorder::silent(schema),
+            };
+        let mut outcome = proposal.outcome();
+        let numbered = before.tenant.tables.keys().filter(|table| {
+            let is_behind =
+                |one: &Symptom| one.table == **table && matches!(one.problem, Problem::SequenceBehind { .. });
+            proposal.tables().contains(table) || before.findings.iter().any(is_behind)
+        });
+        let numbering = sequences::look(conn, schema, &before.tenant, numbered)?;
+        let refused = self.copy(conn, &proposer, &proposal, &recorder, &mut outcome)?;
+        self.fill(conn, &proposer, &recorder, &mut outcome)?;
+        outcome.sequences = sequences::advance(conn, schema, numbering, self.rehearsal, &recorder)?;
+        constraints::put_right(conn, schema, cures, &recorder, &mut outcome)?;
+        self.look_again(conn, &refused, &outcome)?;
+        if let Some(outside) = self.common.outside.as_ref().filter(|_| self.claims.unexamined.is_empty()) {
+            let held = self.claims.held.get(schema);
+            proposer.remove_originals(conn, &proposal, held, outside, &recorder, &mut outcome)?;
+        }
+        outcome.left.sort();
+        let number = recorder.end(conn, outcome.changes())?;
+        Ok((outcome, number.or(repair)))
+    }
+
+    pub(super) fn examine(&self, conn: &mut PgConnection) -> QueryResult<Examined> {
+        let Common { public, belongings, .. } = self.common;
+        doctor::examine_beside(conn, self.tenant, self.repair.rules, public, belongings.as_ref())
+    }
+
+    /// What to do for the constraints.
+    fn cures(&self, conn: &mut PgConnection, examined: &Examined) -> Result<Vec<Cure>, Error> {
+        let schema = &self.tenant.schema;
+        let Some(migrations) = self.repair.migrations else { return Ok(Vec::new()) };
+        let Some(wanted) = self.common.blueprints.of(conn, migrations, schema)? else { return Ok(Vec::new()) };
+        let found = Reader::new().read(conn, std::slice::from_ref(schema))?.remove(schema);
+        Ok(found.map(|found| constraints::propose(wanted, &found, &examined.tenant)).unwrap_or_default())
+    }
+
+    /// Copies rows: all at once or, where the server refuses something of it, what belongs to each row by itself.
+    fn copy(
+        &self,
+        conn: &mut PgConnection,
+        proposer: &Proposer<'_>,
+        proposal: &Proposal,
+        recorder: &Recorder<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Excluded, Error> {
+        let mut refused = Excluded::new();
+        if proposal.tables().is_empty() || attempt(conn, |conn| proposer.copy_all(conn, proposal, recorder))?.is_ok() {
+            return Ok(refused);
+        }
+        let mut whole = Proposal::default();
+        for ((table, place), (row, rows)) in proposer.roots(conn)? {
+            if whole.has(&table, &place) {
+                continue;
+            }
+            let root = Roots::from([((table.clone(), place.clone()), (row.clone(), rows))]);
+            let mut part = proposer.closed(conn, &root, refused.clone())?;
+            part.left.retain(|left| !is_done(&part.claims, &whole, left));
+            match attempt(conn, |conn| proposer.copy_all(conn, &part, recorder))? {
+                Ok(()) => {
+                    for (rows, all) in [(part.copies, &mut whole.copies), (part.renumbered, &mut whole.renumbered)] {
+                        rows.into_iter().for_each(|(table, rows)| all.entry(table).or_default().extend(rows));
+                    }
+                }
+                Err(words) => {
+                    let why = left(&table, &row, Reason::Refused { words }, &root);
+                    outcome.left.push(why.clone());
+                    refused.insert((table, place), why);
+                }
+            }
+            for left in part.left {
+                if !outcome.left.contains(&left) {
+                    outcome.left.push(left);
+                }
+            }
+        }
+        outcome.copied = whole.outcome().copied;
+        outcome.left.sort();
+        Ok(refused)
+    }
+
+    fn fill(
+        &self,
+        conn: &mut PgConnection,
+        proposer: &Proposer<'_>,
+        recorder: &Recorder<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
+        for filled in std::mem::take(&mut outcome.filled) {
+            let rule = proposer
+                .examined
+                .fills(self.repair.rules)
+                .find(|fill| (&fill.table, &fill.column) == (&filled.table, &filled.column));
+            let Some(rule) = rule else { continue };
+            match attempt(conn, |conn| proposer.fill(conn, rule, recorder))? {
+                Ok(()) => outcome.filled.push(filled),
+                Err(words) => {
+                    let reason = Reason::Refused { words };
+                    outcome.left.push(Left { table: filled.table, key: filled.column, rows: 0, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the checks again that had found what was repaired.
+    fn look_again(&self, conn: &mut PgConnection, refused: &Excluded, done: &Outcome) -> Result<(), Error> {
+        let schema = &self.tenant.schema;
+        let after = self.examine(conn)?;
+        let Outcome { filled, copied, left, .. } = self.proposer(&after).propose(conn, refused)?.outcome();
+        let is_new = |one: &&Left| {
+            one.rows > 0 && !done.left.iter().any(|known| (&known.table, &known.key) == (&one.table, &one.key))
+        };
+        if let Some(left) = left.iter().find(is_new) {
+            let reason = format!("after it, rows refer in vain to {} {}, which {}", left.table, left.key, left.reason);
+            return Err(Error::Repair { schema: schema.clone(), reason });
+        }
+        let is_left =
+            |table: &str, column: &str| done.left.iter().any(|left| left.table == table && left.key == column);
+        let is_behind = |one: &Symptom| matches!(one.problem, Problem::SequenceBehind { .. });
+        // A rehearsal moves no sequence.
+        if !copied.is_empty()
+            || filled.iter().any(|filled| !is_left(&filled.table, &filled.column))
+            || !self.rehearsal && after.findings.iter().any(is_behind)
+            || self.cures(conn, &after)?.iter().any(|cure| !is_left(&cure.what.table, &cure.what.name))
+        {
+            return Err(Error::Repair {
+                schema: schema.clone(),
+                reason:
+                    "after it, there was still something to repair; somebody may be writing the same rows: try again"
+                        .into(),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn proposer<'p>(&'p self, examined: &'p Examined) -> Proposer<'p> {
+        Proposer {
+            tenant: self.tenant,
+            rules: self.repair.rules,
+            public: &self.common.public,
+            examined,
+            contested: &self.claims.contested,
+            spoken_for: Some(&self.claims.spoken_for),
+            unexamined: &self.claims.unexamined,
+            lock: true,
+            rehearsal: self.rehearsal,
+        }
+    }
+}
+
+/// Whether the row was copied a moment ago, maybe under another number.
+fn is_done(known: &BTreeMap<String, BTreeSet<Row>>, done: &Proposal, left: &Left) -> bool {
+    let mut rows = known.get(&left.table).into_iter().flatten().filter(|row| row.key == left.key);
+    rows.any(|row| done.has(&left.table, &row.place))
+}
+
+/// Why a rehearsal was rolled back.
+enum Rehearsed {
+    Done(Outcome),
+    Failed(Error),
+}
+
+impl From<Error> for Rehearsed {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Does something in a savepoint, or tells why the server has refused it. What another try could cure is an error.
+pub(super) fn attempt(
+    conn: &mut PgConnection,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
+) -> Result<Result<(), String>, Error> {
+    attempt_unless(conn, |error| !is_refusal(error), work)
+}
+
+/// Does what only the owner of a table may: it is a refusal too if the role is not.
+pub(super) fn attempt_as_owner(
+    conn: &mut PgConnection,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
+) -> Result<Result<(), String>, Error> {
+    attempt_unless(conn, |error| !is_refusal(error) && !may_not_write(error), work)
+}
+
+fn attempt_unless(
+    conn: &mut PgConnection,
+    is_fatal: impl Fn(&Error) -> bool,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
+) -> Result<Result<(), String>, Error> {
+    match atomically(conn, work).map_err(Error::from) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if is_fatal(&error) => Err(error),
+        Err(error) => Ok(Err(error.chain())),
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    let Error::Query(DieselError::DatabaseError(kind, about)) = error else { return false };
+    let is_ours = ["permission denied", "must be owner", "canceling statement", "tenantry."];
+    let passing = transient::of(error).is_some() || matches!(kind, Kind::ReadOnlyTransaction | Kind::ClosedConnection);
+    !passing && !is_ours.iter().any(|words| about.message().contains(words))
+}
+
+fn may_not_write(error: &Error) -> bool {
+    let Error::Query(DieselError::DatabaseError(kind, about)) = error else { return false };
+    matches!(kind, Kind::ReadOnlyTransaction)
+        || about.message().contains("permission denied")
+        || about.message().contains("must be owner")
+        || about.message().contains("read-only transaction")
+}

@@ -1,0 +1,112 @@
+//! Puts constraints back as they were.
+
+use diesel::{
+    OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
+    sql_types::{Bool, Text},
+};
+use serde_json::Value;
+
+use super::tenant::Work;
+use crate::{
+    quote,
+    repair::memory::{PastChange, What},
+};
+
+pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryResult<()> {
+    let mut changes: Vec<PastChange> = work.of(What::Constraint).into_values().flatten().collect();
+    changes.sort_by_key(|change| std::cmp::Reverse(change.id));
+    if !changes.is_empty() && !work.dry_run {
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+    }
+    for change in changes {
+        let part = |key: &str| change.key[key].as_str().map(str::to_owned);
+        let statements = match (part("column"), part("name")) {
+            (Some(column), _) => may_be_null_again(conn, work, &change.table, &column)?,
+            (_, Some(name)) => {
+                let text = |image: &Option<Value>, key: &str| Some(image.as_ref()?[key].as_str()?.to_owned());
+                let after = text(&change.after, "definition");
+                let before = text(&change.before, "definition").zip(text(&change.before, "name"));
+                as_before(conn, work, &change.table, &name, after, before)?
+            }
+            _ => None,
+        };
+        let Some(statements) = statements else {
+            work.keep(&change.table, &change.key, "was changed since, or is gone");
+            continue;
+        };
+        if !work.dry_run {
+            conn.batch_execute(&statements)?;
+        }
+        work.done.push(change.id);
+        work.undone.constraints.push(format!("{} of {}", super::tenant::text(&change.key), change.table));
+    }
+    Ok(())
+}
+
+fn may_be_null_again(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    table: &str,
+    column: &str,
+) -> QueryResult<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Nullable {
+        #[diesel(sql_type = Bool)]
+        required: bool,
+    }
+    let found: Option<Nullable> = sql_query(
+        "SELECT a.attnotnull AS required FROM pg_catalog.pg_attribute a \
+         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND NOT a.attisdropped",
+    )
+    .bind::<Text, _>(work.schema.as_str())
+    .bind::<Text, _>(table)
+    .bind::<Text, _>(column)
+    .get_result(conn)
+    .optional()?;
+    let alter = format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL", name(work, table), quote::identifier(column));
+    Ok(found.filter(|found| found.required).map(|_| alter))
+}
+
+/// The statements that put the constraint back, if it is as the repair has left it.
+fn as_before(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    table: &str,
+    constraint: &str,
+    after: Option<String>,
+    before: Option<(String, String)>,
+) -> QueryResult<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Now {
+        #[diesel(sql_type = Text)]
+        definition: String,
+    }
+    let now: Option<Now> = sql_query(
+        "SELECT pg_get_constraintdef(k.oid) AS definition FROM pg_catalog.pg_constraint k \
+         JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3",
+    )
+    .bind::<Text, _>(work.schema.as_str())
+    .bind::<Text, _>(table)
+    .bind::<Text, _>(constraint)
+    .get_result(conn)
+    .optional()?;
+    if now.map(|now| now.definition) != after {
+        return Ok(None);
+    }
+    let (table, constraint) = (name(work, table), quote::identifier(constraint));
+    let drop = format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}");
+    Ok(Some(match before {
+        Some((definition, name)) => {
+            format!("{drop}; ALTER TABLE {table} ADD CONSTRAINT {} {definition}", quote::identifier(&name))
+        }
+        None => drop,
+    }))
+}
+
+fn name(work: &Work<'_>, table: &str) -> String {
+    format!("{}.{}", work.schema.quoted(), quote::identifier(table))
+}

@@ -1,0 +1,251 @@
+//! Removes the copies that a repair has made.
+
+use std::collections::BTreeMap;
+
+use diesel::{
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
+    sql_types::{Array, BigInt, Bool, Text},
+};
+
+use super::tenant::Work;
+use crate::{
+    Error,
+    doctor::{references, same_key},
+    pg::tables::Reference,
+    quote,
+    repair::{
+        Copied,
+        memory::{PastChange, What},
+        order::parents_first,
+        rows::{self, Place},
+    },
+};
+
+/// For each table, the copies to remove by place, each with the change that made it.
+type Copies = BTreeMap<String, BTreeMap<Place, PastChange>>;
+
+pub(super) fn remove(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
+    let mut copies = Copies::new();
+    for (table, changes) in work.of(What::Inserted) {
+        let found = unchanged(conn, work, &table, changes)?;
+        copies.insert(table, found);
+    }
+    copies.retain(|_, rows| !rows.is_empty());
+    keep_referred_to(conn, work, &mut copies)?;
+    for (table, rows) in &copies {
+        let rows = rows.len() as i64;
+        if rows > 0 {
+            work.undone.removed.push(Copied { table: table.clone(), rows });
+        }
+    }
+    if !work.dry_run && copies.values().any(|rows| !rows.is_empty()) {
+        delete(conn, work, &copies)?;
+    }
+    work.done.extend(copies.values().flat_map(BTreeMap::values).map(|change| change.id));
+    Ok(())
+}
+
+/// The copies that are as the repair has made them. The others are kept.
+fn unchanged(
+    conn: &mut PgConnection,
+    work: &mut Work<'_>,
+    table: &str,
+    changes: Vec<PastChange>,
+) -> QueryResult<BTreeMap<Place, PastChange>> {
+    #[derive(QueryableByName)]
+    struct Match {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        place: Place,
+        #[diesel(sql_type = Bool)]
+        same: bool,
+    }
+    let matches: Vec<Match> = match work.tenant.tables.get(table) {
+        None => Vec::new(),
+        // A column that was added since says nothing of the row.
+        Some(structure) => sql_query(format!(
+            "SELECT u.id, {place} AS place, {image} @> u.after::jsonb AS same \
+             FROM {schema}.{table} t JOIN unnest($1, $2, $3) u(id, key, after) ON {key} = u.key::jsonb {lock}",
+            place = rows::place("t"),
+            image = rows::image(structure, "t"),
+            key = rows::key_image(structure, "t"),
+            schema = work.schema.quoted(),
+            table = quote::identifier(table),
+            lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
+        ))
+        .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(changes.iter().map(|change| json(change.after.as_ref())).collect::<Vec<_>>())
+        .load(conn)?,
+    };
+    let mut found = BTreeMap::new();
+    for change in changes {
+        let mut of_change = matches.iter().filter(|one| one.id == change.id).peekable();
+        let is_there = of_change.peek().is_some();
+        // Rows without a key may be alike: each stands for one of the copies.
+        match of_change.find(|one| one.same && !found.contains_key(&one.place)) {
+            Some(one) => {
+                found.insert(one.place.clone(), change);
+            }
+            None if is_there => work.keep(table, &change.key, "was changed since"),
+            None => work.keep(table, &change.key, "is gone"),
+        }
+    }
+    Ok(found)
+}
+
+/// Keeps the copies to which rows refer that were not there, or did not refer to them in vain, before the repair.
+fn keep_referred_to(conn: &mut PgConnection, work: &mut Work<'_>, copies: &mut Copies) -> QueryResult<()> {
+    let references = references(&work.tenant, &work.public);
+    loop {
+        let mut kept = Vec::new();
+        for reference in references.iter().filter(|reference| copies.contains_key(&reference.parent)) {
+            for place in referred_to(conn, work, reference, copies, Referrers::New)? {
+                kept.push((reference.parent.clone(), place, reference.child.clone()));
+            }
+        }
+        let before = copies.values().map(BTreeMap::len).sum::<usize>();
+        for (table, place, child) in kept {
+            let change = copies.get_mut(&table).and_then(|rows| rows.remove(&place));
+            if let Some(change) = change {
+                work.keep(
+                    &table,
+                    &change.key,
+                    &format!("is referred to by rows of {child} that are newer, or were kept"),
+                );
+            }
+        }
+        if copies.values().map(BTreeMap::len).sum::<usize>() == before {
+            return Ok(());
+        }
+    }
+}
+
+/// Which of a row's referrers count.
+#[derive(Clone, Copy, PartialEq)]
+enum Referrers {
+    /// Those that neither are removed nor referred in vain before the repair.
+    New,
+    /// All that are not removed.
+    Any,
+}
+
+/// The places of the copies that are referred to.
+fn referred_to(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    reference: &Reference,
+    copies: &Copies,
+    which: Referrers,
+) -> QueryResult<Vec<Place>> {
+    #[derive(QueryableByName)]
+    struct At {
+        #[diesel(sql_type = Text)]
+        place: Place,
+    }
+    let places = |table: &str| copies.get(table).map(|rows| rows.keys().collect::<Vec<_>>()).unwrap_or_default();
+    let known: Vec<String> = match which {
+        Referrers::Any => Vec::new(),
+        Referrers::New => {
+            let referred =
+                |change: &&PastChange| change.what == What::Referred.word() && change.table == reference.child;
+            work.changes.iter().filter(referred).map(|change| change.key.to_string()).collect()
+        }
+    };
+    let found: Vec<At> = sql_query(format!(
+        "SELECT DISTINCT {place} AS place FROM {schema}.{parent} p JOIN {schema}.{child} c ON {same} \
+         WHERE {at} AND NOT ({removed}) AND NOT ({key} = ANY ($3::text[]::jsonb[]))",
+        place = rows::place("p"),
+        schema = work.schema.quoted(),
+        parent = quote::identifier(&reference.parent),
+        child = quote::identifier(&reference.child),
+        same = same_key(reference, ("c", &work.tenant), ("p", &work.tenant)),
+        at = rows::is_at("p", 1),
+        removed = rows::is_at("c", 2),
+        key = rows::key_image(&work.tenant.tables[&reference.child], "c"),
+    ))
+    .bind::<Array<Text>, _>(places(&reference.parent))
+    .bind::<Array<Text>, _>(places(&reference.child))
+    .bind::<Array<Text>, _>(known)
+    .load(conn)?;
+    Ok(found.into_iter().map(|row| row.place).collect())
+}
+
+/// Deletes them. Foreign keys whose rows will refer in vain again would delete those rows too, or forbid it: they
+/// are taken away meanwhile.
+fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copies) -> Result<(), Error> {
+    let mut loose = Vec::new();
+    for reference in work.tenant.references.iter().filter(|reference| copies.contains_key(&reference.parent)) {
+        if !referred_to(conn, work, reference, copies, Referrers::Any)?.is_empty() {
+            loose.extend(loosen(conn, work, reference)?);
+        }
+    }
+    conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
+    let tables = copies.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, _)| table.clone());
+    for table in parents_first(tables, &work.tenant.references).into_iter().rev() {
+        let places: Vec<&Place> = copies[&table].keys().collect();
+        let deleted = sql_query(format!(
+            "DELETE FROM {}.{} t WHERE {}",
+            work.schema.quoted(),
+            quote::identifier(&table),
+            rows::is_at("t", 1),
+        ))
+        .bind::<Array<Text>, _>(&places)
+        .execute(conn)?;
+        if deleted != places.len() {
+            return Err(Error::Repair {
+                schema: work.schema.clone(),
+                reason: format!("{deleted} of {} rows of {table} could be removed again: try again", places.len()),
+            });
+        }
+    }
+    conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+    for Loose { table, name, definition, valid } in loose {
+        let not_valid = if valid { " NOT VALID" } else { "" };
+        conn.batch_execute(&format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}{not_valid}"))?;
+        if valid {
+            work.undone.loosened.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// A constraint that was taken away, by quoted names.
+#[derive(QueryableByName)]
+struct Loose {
+    #[diesel(sql_type = Text)]
+    table: String,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    definition: String,
+    #[diesel(sql_type = Bool)]
+    valid: bool,
+}
+
+fn loosen(conn: &mut PgConnection, work: &Work<'_>, reference: &Reference) -> QueryResult<Vec<Loose>> {
+    let loose: Vec<Loose> = sql_query(
+        "SELECT c.oid::regclass::text AS table, quote_ident(k.conname) AS name, \
+                pg_get_constraintdef(k.oid) AS definition, k.convalidated AS valid \
+         FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+         JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3 AND k.contype = 'f' AND k.conparentid = 0 \
+           AND p.relnamespace = c.relnamespace",
+    )
+    .bind::<Text, _>(work.schema.as_str())
+    .bind::<Text, _>(&reference.child)
+    .bind::<Text, _>(&reference.name)
+    .load(conn)?;
+    for Loose { table, name, .. } in &loose {
+        conn.batch_execute(&format!("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE {table} DROP CONSTRAINT {name}"))?;
+    }
+    Ok(loose)
+}
+
+pub(super) fn json(image: Option<&serde_json::Value>) -> String {
+    image.map_or_else(|| "null".into(), ToString::to_string)
+}

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use diesel::PgConnection;
+
+use super::{UndoReport, UndoneTenant, tenant::undo};
+use crate::{Error, SchemaName, repair::memory};
+
+/// Takes back what a repair did: each tenant in one transaction, under its lock, the last change first.
+///
+/// What somebody has changed since is kept, and named.
+#[derive(Debug, Clone)]
+pub struct Undo {
+    repair: i64,
+    dry_run: bool,
+    lock_timeout: Duration,
+}
+
+impl Undo {
+    /// Of the repair with this number.
+    pub fn new(repair: i64) -> Self {
+        Self { repair, dry_run: false, lock_timeout: Duration::from_secs(5) }
+    }
+
+    /// Reports what would be taken back, and reads only. Defaults to false.
+    pub fn dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Sets how long to wait for a tenant's lock, and for a row's or a table's. Defaults to 5 seconds.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Takes the repair back. What was taken back before is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRepair`]. One tenant's failure is a line of the report.
+    pub fn run(&self, conn: &mut PgConnection) -> Result<UndoReport, Error> {
+        memory::find(conn, self.repair)?;
+        let mut report = UndoReport { repair: self.repair, dry_run: self.dry_run, tenants: Vec::new() };
+        for name in memory::schemas(conn, self.repair)? {
+            let schema: Result<SchemaName, _> = name.parse();
+            let result = match schema {
+                Ok(schema) => undo(conn, &schema, self.repair, self.dry_run, self.lock_timeout),
+                Err(source) => Err(Error::SchemaName { name: name.clone(), source }),
+            };
+            report.tenants.push(UndoneTenant { schema: name, result });
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,232 @@
+//! A repair has constraints and sequences be as the migrations make them.
+
+use tenantry::{
+    directory::TenantDirectory,
+    domain::{self, Registry},
+    repair::{Advanced, Constrained, How, Outcome, Reason, Repair, Report, Undo},
+    testing::TestDatabase,
+};
+
+use crate::support::{dump, migrated, tenant};
+
+const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
+const DROP: &str = "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_business_id_fk";
+
+fn fleet() -> TestDatabase {
+    let db = migrated();
+    for name in ["acme", "globex"] {
+        tenant(&mut db.connect(), name);
+    }
+    db
+}
+
+fn repair() -> Repair<'static> {
+    Repair::new(domain::rules()).migrations(domain::migrations().unwrap())
+}
+
+fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    repair.run(conn, &listing).unwrap()
+}
+
+/// What was done in acme, where alone something was ill.
+#[track_caller]
+fn only(report: &Report) -> Outcome {
+    let [acme] = report.tenants.as_slice() else { panic!("{report:#?}") };
+    assert_eq!(acme.schema, "acme");
+    acme.result.as_ref().unwrap().clone()
+}
+
+fn done(table: &str, name: &str, how: How) -> Constrained {
+    Constrained { table: table.into(), name: name.into(), how }
+}
+
+/// Repairs what this has spoilt, tells what was done for constraints, and holds that nothing is left to do, and that
+/// all of it can be taken back.
+#[track_caller]
+fn check(spoil: &str, expected: &[Constrained]) {
+    let db = fleet();
+    db.execute("acme", spoil);
+    let before = dump(&db);
+    let foreseen = only(&run(&db, repair().dry_run(true)));
+    assert_eq!(dump(&db), before, "a dry run keeps nothing");
+    let report = run(&db, repair());
+    assert_eq!(only(&report).constraints, expected);
+    assert_eq!(foreseen, only(&report));
+    assert!(run(&db, repair()).tenants.is_empty(), "the second time there is nothing to do");
+    assert_eq!(
+        db.texts("SELECT conname FROM pg_constraint WHERE connamespace = 'acme'::regnamespace AND NOT convalidated"),
+        Vec::<String>::new()
+    );
+    Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    assert_eq!(dump(&db), before, "it can be taken back");
+}
+
+const KEY: &str = "users_userprofile_business_id_fk";
+
+#[test]
+fn a_lost_foreign_key_is_added_and_validated() {
+    check(DROP, &[done("users_userprofile", KEY, How::Added)]);
+}
+
+#[test]
+fn a_foreign_key_that_was_never_validated_is() {
+    let spoil = format!(
+        "{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {KEY} FOREIGN KEY (business_id) REFERENCES business_business \
+         ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"
+    );
+    check(&spoil, &[done("users_userprofile", KEY, How::Validated)]);
+}
+
+#[test]
+fn a_foreign_key_that_leads_into_public_is_replaced() {
+    for name in [KEY, "users_userprofil_business_id_9f2_fk_business"] {
+        let spoil = format!(
+            "{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {name} FOREIGN KEY (business_id) REFERENCES public.business_business"
+        );
+        check(&spoil, &[done("users_userprofile", KEY, How::Replaced)]);
+    }
+}
+
+#[test]
+fn a_foreign_key_that_does_something_else_is_replaced() {
+    let spoil = format!(
+        "{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {KEY} FOREIGN KEY (business_id) REFERENCES business_business"
+    );
+    check(&spoil, &[done("users_userprofile", KEY, How::Replaced)]);
+}
+
+#[test]
+fn a_lost_key_is_added_before_the_foreign_keys_that_need_it() {
+    check(
+        "ALTER TABLE business_business DROP CONSTRAINT business_business_pkey CASCADE",
+        &[
+            done("business_business", "business_business_pkey", How::Added),
+            done("business_business_details", "business_business_details_business_id_fk", How::Added),
+            done("users_userprofile", KEY, How::Added),
+        ],
+    );
+}
+
+#[test]
+fn a_column_is_required_again_once_its_nulls_are_filled() {
+    let spoil = "ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL; \
+         INSERT INTO users_userprofile (user_id, updated_at) VALUES (gen_random_uuid(), NULL)";
+    check(spoil, &[done("users_userprofile", "updated_at", How::Required)]);
+}
+
+#[test]
+fn rows_come_first_and_their_foreign_key_after_them() {
+    let db = fleet();
+    db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines')"));
+    db.execute("acme", DROP);
+    db.execute(
+        "acme",
+        &format!("INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}')"),
+    );
+    let before = dump(&db);
+    let report = run(&db, repair());
+    let outcome = only(&report);
+    assert_eq!(
+        (outcome.copied.len(), &outcome.constraints[..]),
+        (1, &[done("users_userprofile", KEY, How::Added)][..])
+    );
+    assert!(report.is_healthy());
+    Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn what_the_rows_do_not_allow_is_left_as_it_was_and_named() {
+    let db = fleet();
+    db.execute(
+        "acme",
+        &format!(
+            "{DROP}; ALTER TABLE business_business DROP CONSTRAINT business_business_business_num_key; \
+             INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}'); \
+             INSERT INTO business_business (id, name, business_num) VALUES (gen_random_uuid(), 'A', '1'), (gen_random_uuid(), 'B', '1')"
+        ),
+    );
+    let before = dump(&db);
+    for _ in 0..2 {
+        let report = run(&db, repair());
+        let left = only(&report).left;
+        let names: Vec<&str> = left.iter().map(|left| left.key.as_str()).collect();
+        assert_eq!(names, [B1, "business_business_business_num_key", KEY]);
+        assert!(
+            matches!(&left[1].reason, Reason::Refused { words } if words.contains("could not create unique index"))
+        );
+        assert!(
+            matches!(&left[2].reason, Reason::Refused { words } if words.contains("violates foreign key")),
+            "{left:?}"
+        );
+        assert_eq!((report.repair, report.is_healthy()), (None, false), "nothing was done");
+    }
+    assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn a_tenant_is_compared_with_what_its_own_version_makes() {
+    let db = fleet();
+    db.execute("globex", "ALTER TABLE users_userprofile DROP COLUMN updated_at; DELETE FROM __diesel_schema_migrations WHERE version = '0002'");
+    db.execute("acme", DROP);
+    assert_eq!(only(&run(&db, repair())).constraints, [done("users_userprofile", KEY, How::Added)]);
+    // One whose history is odd is built as nobody knows.
+    db.execute("globex", &format!("{DROP}; INSERT INTO __diesel_schema_migrations VALUES ('0099')"));
+    assert!(run(&db, repair()).tenants.is_empty());
+}
+
+#[test]
+fn a_role_that_may_make_no_scratch_schema_repairs_the_rows_alone() {
+    let db = fleet();
+    db.execute("acme", &format!("{DROP}; ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL; INSERT INTO users_userprofile (user_id, updated_at) VALUES (gen_random_uuid(), NULL)"));
+    let role = db.text("SELECT 'clerk_' || pg_backend_pid()");
+    db.execute(
+        "public",
+        &format!(
+            "CREATE ROLE {role}; GRANT USAGE ON SCHEMA acme, globex TO {role}; \
+             GRANT ALL ON ALL TABLES IN SCHEMA acme, globex, public TO {role}; GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA acme, globex TO {role}"
+        ),
+    );
+    let conn = &mut db.connect();
+    diesel::connection::SimpleConnection::batch_execute(conn, &format!("SET ROLE {role}")).unwrap();
+    let listing = Registry.list(conn).unwrap();
+    let report = repair().record(false).run(conn, &listing).unwrap();
+    let outcome = only(&report);
+    assert_eq!((outcome.filled.len(), outcome.constraints.len()), (1, 0));
+    assert!(report.not_compared.unwrap().contains("GRANT CREATE ON DATABASE"));
+    db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn a_sequence_that_is_behind_is_moved_on_and_back() {
+    let db = fleet();
+    db.execute("acme", "INSERT INTO users_userprofile (id, user_id) VALUES (41, gen_random_uuid())");
+    let before = dump(&db);
+    let moved = Advanced { table: "users_userprofile".into(), column: "id".into(), last_value: 41 };
+    assert_eq!(only(&run(&db, repair().dry_run(true))).sequences, [moved.clone()]);
+    assert_eq!(dump(&db), before);
+    let report = run(&db, repair());
+    assert_eq!(only(&report).sequences, [moved]);
+    db.execute("acme", "INSERT INTO users_userprofile (user_id) VALUES (gen_random_uuid())");
+    assert_eq!(db.text("SELECT max(id) FROM acme.users_userprofile"), "42");
+    db.execute("acme", "DELETE FROM users_userprofile WHERE id = 42");
+    assert!(run(&db, repair()).tenants.is_empty());
+    // A number was drawn: the sequence stays where it is.
+    let undone = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    assert_eq!(undone.tenants[0].result.as_ref().unwrap().kept.len(), 1);
+}
+
+#[test]
+fn only_the_tenants_of_findings_are_looked_at() {
+    let db = fleet();
+    db.execute("acme", DROP);
+    db.execute("globex", DROP);
+    let doctor = tenantry::doctor::Doctor::new(domain::migrations().unwrap(), &Registry, domain::rules());
+    let found = doctor.only(tenantry::repair::REPAIRED.iter().copied());
+    let found = found.run(&|| tenantry::pg::connect(db.config())).unwrap();
+    let of_acme = found.findings.iter().filter(|finding| finding.schema == "acme");
+    assert_eq!(only(&run(&db, repair().findings(of_acme))).constraints.len(), 1);
+    assert_eq!(run(&db, repair().findings(&found.findings)).tenants[0].schema, "globex");
+}
