@@ -67,10 +67,10 @@ impl Turn<'_> {
     pub(super) fn rehearse(&self, conn: &mut PgConnection, examined: &Examined) -> Result<(Outcome, bool), Error> {
         let tried = scope::transaction(conn, &self.tenant.schema, |scoped| {
             let (outcome, _) = self.work(scoped, None).map_err(Rehearsed::Failed)?;
-            Err::<(), _>(Rehearsed::Done(outcome))
+            Err::<(), _>(Rehearsed::Done(Box::new(outcome)))
         });
         match tried {
-            Err(Rehearsed::Done(outcome)) => Ok((outcome, true)),
+            Err(Rehearsed::Done(outcome)) => Ok((*outcome, true)),
             Err(Rehearsed::Failed(error)) if may_not_write(&error) => {
                 let proposer = Proposer { lock: false, ..self.proposer(examined) };
                 let propose = |conn: &mut TenantConn<'_>| Ok(proposer.propose(conn, &Excluded::new())?);
@@ -256,7 +256,7 @@ fn is_done(known: &BTreeMap<String, BTreeSet<Row>>, done: &Proposal, left: &Left
 
 /// Why a rehearsal was rolled back.
 enum Rehearsed {
-    Done(Outcome),
+    Done(Box<Outcome>),
     Failed(Error),
 }
 
