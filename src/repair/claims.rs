@@ -14,12 +14,13 @@ use super::{
     admit::content,
     proposal::{Contested, SpokenFor},
     rows::{self, Place, Row},
+    tenant::begin,
 };
 use crate::{
     Error, SchemaName,
     directory::TenantEntry,
     pg::{
-        atomically, lock,
+        atomically,
         tables::{self, Tables, equal},
     },
     quote,
@@ -115,7 +116,7 @@ impl Claims {
         };
         let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let found = atomically::<_, Error>(conn, |conn| {
-            lock::bound(conn, patience, None)?;
+            begin(conn, patience)?;
             let found = tables::read_many(conn, &names)?;
             let known: Vec<(&SchemaName, &Tables)> = tenants
                 .iter()

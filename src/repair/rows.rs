@@ -83,6 +83,7 @@ pub(super) fn column(alias: &str, name: &str) -> String {
     format!("{alias}.{}", quote::identifier(name))
 }
 
-/// Has texts of values not depend on the session's settings, until the end of the transaction.
-pub(super) const PLAIN_TEXTS: &str = "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
+/// Has texts of values not depend on the session's settings, until the end of the transaction. To compile what reads
+/// the catalog would take longer than to run it.
+pub(super) const PLAIN_TEXTS: &str = "SET LOCAL jit = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
      SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
