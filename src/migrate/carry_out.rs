@@ -99,7 +99,7 @@ impl Pass<'_, '_> {
     /// The line, once the observer was told of it.
     pub(super) fn told(&self, line: Line) -> Line {
         match &line.result {
-            Err(error) if !self.last && is_passing(self.run, error) => {
+            Err(error) if !self.last && is_passing(self.run, &line) => {
                 tracing::info!(tenant.schema = line.schema, error = %error.chain(), "`{}` is put off", line.schema);
                 self.run.observer.on(&Event::Deferred { line: &line });
             }
@@ -184,8 +184,7 @@ fn attempts(
         };
         found.into_iter().for_each(|line| lines.add(line, attempt));
         // Those without a line were not reached, since a connection was lost.
-        let passing = |line: &Line| line.result.as_ref().is_err_and(|error| is_passing(run, error));
-        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(passing));
+        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(|line| is_passing(run, line)));
         if left.is_empty() || pass.last || is_over(run, failed) {
             break;
         }
@@ -199,11 +198,13 @@ fn attempts(
     Ok(())
 }
 
-/// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be.
-fn is_passing(run: &Run<'_>, error: &Error) -> bool {
-    match transient::of(error) {
+/// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be,
+/// and what was committed before the rest failed would be gone back behind.
+fn is_passing(run: &Run<'_>, line: &Line) -> bool {
+    match line.result.as_ref().err().and_then(transient::of) {
         Some(Transient::Lost) => run.goal.is_repeatable(),
-        passing => passing.is_some(),
+        Some(_) => run.goal.is_repeatable() || !line.is_changed(),
+        None => false,
     }
 }
 
