@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
         match self.goal {
             Goal::Latest => false,
             Goal::Revert { set: Set::Public, .. } => true,
-            Goal::Unapply { versions } => versions.contains_key("public"),
+            Goal::Unapply { versions } => whole && versions.contains_key("public"),
             Goal::Revert { .. } | Goal::Redo { .. } => whole,
         }
     }

@@ -267,3 +267,17 @@ fn a_redo_that_was_half_done_goes_no_further_back() {
         ("1", vec!["1".into()])
     );
 }
+
+#[test]
+fn taking_a_run_back_from_some_tenants_leaves_public_alone() {
+    let three = three();
+    let tenants = whole(&three);
+    let goal = Goal::Unapply { versions: runs::applied(&mut tenants.db.connect(), 1).unwrap() };
+    chosen(&tenants, &three, |fleet, some| {
+        let report = fleet.run(&Run::new(&three).goal(&goal), &|| pg::connect(tenants.db.config())).unwrap();
+        assert_eq!(outcomes(&report), ["acme reverted"]);
+        // Nor is it what is left of such a run.
+        let names = ["acme", "globex", "public"].map(Into::into).into();
+        assert!(!Named { directory: some, names }.is_whole());
+    });
+}
