@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::{
     Error, SchemaName,
-    directory::TenantDirectory,
+    directory::{Listing, TenantDirectory},
     doctor::Rules,
     migrate::{self, Connector, Goal, Line, Migrations, Plan, Report, Run, SchemaStatus, State, survey},
-    pg::lock,
+    pg::{atomically, lock},
     runs,
 };
 
@@ -93,12 +93,18 @@ impl Fleet<'_> {
     ) -> Result<Report, Error> {
         let whole = self.directory.is_whole();
         let first = if run.public_is_first() { Some(run.public(conn)?) } else { None };
+        run.check()?;
         // The registry may have been made by that very migration.
-        let listing = self.directory.list(conn)?;
-        let schemas = run.concerned(listing.schemas());
-        if let (Some(number), false) = (run.number, whole) {
-            runs::chose(conn, number, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
+        // A choice that cannot be made is refused before anything is done. Whatever else is in the way may be what
+        // the migrations of `public` make.
+        if self.directory.is_choice()
+            && let Err(error @ (Error::Request { .. } | Error::SchemaName { .. })) =
+                atomically(conn, |conn| self.listing(run, conn))
+        {
+            return Err(error);
         }
+        let listing = self.listing(run, conn)?;
+        let schemas = run.concerned(listing.schemas());
         let mut report = tenants(conn, &schemas)?;
         let public = match first {
             Some(line) => Some(line),
@@ -125,6 +131,18 @@ impl Fleet<'_> {
             self.migrations.all().map(|(_, migration)| (migration.version(), migration.checksum())).collect();
         Ok(runs::edited(conn, &migrations)?)
     }
+    /// Lists the tenants and, where they were chosen among others, remembers which they are.
+    fn listing(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Listing, Error> {
+        let listing = self.directory.list(conn)?;
+        if let (Some(number), true) = (run.number, self.directory.is_choice()) {
+            let schemas = run.concerned(listing.schemas());
+            let public = run.public_is_last(self.directory.is_whole()).then_some("public");
+            let chosen: Vec<&str> = schemas.iter().map(SchemaName::as_str).chain(public).collect();
+            runs::chose(conn, number, &chosen)?;
+        }
+        Ok(listing)
+    }
+
 
     /// Tells where every schema stands, and writes nothing: a role that may only SELECT is enough.
     ///

@@ -3,8 +3,8 @@ use std::{mem, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
-use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out};
-use crate::{Error, SchemaName, quote, runs};
+use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out, wave};
+use crate::{Error, SchemaName, pg::lock, quote, runs};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
@@ -188,6 +188,11 @@ impl<'a> Run<'a> {
     /// make no sense.
     pub fn tenants(&self, connect: &Connector<'_>, schemas: &[SchemaName]) -> Result<Report, Error> {
         carry_out::on_many(self, connect, schemas)
+    }
+
+    /// Refuses waves that make no sense, before anything is done.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        wave::split(&[], None, self.waves).map(drop)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

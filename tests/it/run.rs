@@ -1,9 +1,12 @@
 //! How a run goes: what it tries again, where it stops, and who comes first.
 
 use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -388,4 +391,23 @@ fn a_tenant_that_is_listed_twice_is_migrated_once() {
     let fleet = Fleet { migrations: &all, directory: &twice, rules: domain::rules() };
     let report = fleet.run(&Run::new(&all), &|| pg::connect(tenants.db.config())).unwrap();
     assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
+}
+
+/// What a run comes to that may not end by itself.
+fn within<T: Send>(seconds: u64, work: impl FnOnce() -> T + Send, end: impl FnOnce()) -> Option<T> {
+    let (sender, done) = mpsc::channel();
+    thread::scope(|threads| {
+        threads.spawn(move || sender.send(work()));
+        let found = done.recv_timeout(Duration::from_secs(seconds)).ok();
+        end();
+        found
+    })
+}
+
+#[test]
+fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
+    let (tenants, all) = (Tenants::new(["acme"]), table());
+    let error = tenants.run(&Run::new(&all).waves(&[10, 50]), &all).unwrap_err();
+    assert!(matches!(error, Error::Request { .. }), "{error}");
+    assert_eq!(tenants.db.versions("public"), Vec::<String>::new());
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use tenantry::{
-    Error,
-    migrate::{Goal, Migrations, Run, version},
-    runs,
+    Error, Fleet,
+    directory::{FixedList, Glob, Named, Only, Selected},
+    domain,
+    migrate::{Goal, Migrations, Run, Set, Until, version},
+    pg, runs,
 };
 
 use crate::support::{Tenants, migrations, outcomes};
@@ -138,4 +140,34 @@ fn a_run_whose_end_cannot_be_written_says_so_and_is_no_less_done() {
     let report = tenants.run(&Run::new(&both), &both).unwrap();
     assert_eq!((report.count("migrated"), report.count("failed")), (2, 0));
     assert!(report.unremembered.is_some_and(|reason| reason.contains("violates check constraint")));
+}
+
+#[test]
+fn whom_a_run_had_chosen_is_remembered_although_it_did_not_come_to_them() {
+    let (tenants, both) = (Tenants::new(["acme", "globex"]), both());
+    tenants.db.execute("public", "CREATE TABLE b ()");
+    let all = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+    let some = Selected { directory: &all, globs: vec![Glob::new("acme")], except: vec![], only: Only::All };
+    let fleet = Fleet { migrations: &both, directory: &some, rules: domain::rules() };
+    fleet.run(&Run::new(&both), &|| pg::connect(tenants.db.config())).unwrap_err();
+    assert_eq!(left(&tenants, 1), ["acme"]);
+}
+
+#[test]
+fn of_a_retry_that_was_killed_only_its_own_tenants_are_left() {
+    let (tenants, both) = (Tenants::new(["acme", "globex"]), both());
+    tenants.run(&Run::new(&both), &both).unwrap();
+    let all = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+    let retry = Named { directory: &all, names: ["acme", "public"].map(Into::into).into() };
+    let fleet = Fleet { migrations: &both, directory: &retry, rules: domain::rules() };
+    let goal = Goal::Revert { set: Set::Tenant, until: Until::Steps(1) };
+    fleet.run(&Run::new(&both).goal(&goal), &|| pg::connect(tenants.db.config())).unwrap();
+    tenants.db.execute("tenantry", "UPDATE run SET ended_at = NULL; DELETE FROM run_line; DELETE FROM run_step");
+    assert_eq!(left(&tenants, 2), ["acme", "public"], "the others would go back twice");
+}
+
+fn left(tenants: &Tenants, run: i64) -> Vec<String> {
+    let conn = &mut tenants.db.connect();
+    let run = runs::find(conn, run).unwrap();
+    runs::left(conn, &run, ["acme", "globex"].into_iter()).unwrap().into_iter().collect()
 }
