@@ -128,10 +128,19 @@ pub fn steps(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastStep>> {
         .load(conn)
 }
 
-/// What a run has applied and not itself taken back: the versions by schema.
+/// What a run has applied, and neither it nor a later run has taken back: the versions by schema.
 pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String, Vec<String>>> {
     let mut applied = BTreeMap::<String, Vec<String>>::new();
-    for step in steps(conn, run)? {
+    // What a later run has applied again is that one's.
+    let last: Vec<PastStep> = sql_query(
+        "SELECT schema, version, up, checksum FROM tenantry.run_step s WHERE run = $1 AND NOT EXISTS ( \
+             SELECT FROM tenantry.run_step later \
+             WHERE later.schema = s.schema AND later.version = s.version AND later.run <> s.run AND later.id > s.id \
+         ) ORDER BY id",
+    )
+    .bind::<BigInt, _>(run)
+    .load(conn)?;
+    for step in last {
         let versions = applied.entry(step.schema).or_default();
         versions.retain(|version| *version != step.version);
         if step.up {

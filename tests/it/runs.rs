@@ -143,6 +143,16 @@ fn a_run_whose_end_cannot_be_written_says_so_and_is_no_less_done() {
 }
 
 #[test]
+fn what_a_later_run_has_applied_again_is_not_taken_back() {
+    let (tenants, both) = (Tenants::new(["acme"]), both());
+    let first = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    let goal = || Goal::Unapply { versions: runs::applied(&mut tenants.db.connect(), first).unwrap() };
+    assert_eq!(tenants.run(&Run::new(&both).goal(&goal()), &both).unwrap().count("reverted"), 2);
+    tenants.run(&Run::new(&both), &both).unwrap();
+    assert_eq!(goal(), Goal::Unapply { versions: BTreeMap::new() });
+}
+
+#[test]
 fn whom_a_run_had_chosen_is_remembered_although_it_did_not_come_to_them() {
     let (tenants, both) = (Tenants::new(["acme", "globex"]), both());
     tenants.db.execute("public", "CREATE TABLE b ()");
