@@ -123,7 +123,7 @@ fn stage<'m>(
         tenant.batch_execute(&step::remember(number, &schema, &done))?;
     }
     if let Some(before) = before {
-        lock::restore(tenant, &before)?;
+        lock::restore(tenant, "SET LOCAL", &before)?;
     }
     Ok((done, left))
 }

@@ -32,11 +32,12 @@ pub(super) fn perform(
     let _span = step.span().entered();
     let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut session = scope::session(conn, schema)?;
+    let before = lock::bounds(&mut session)?;
     lock::schema_for_session(&mut session, schema, run.lock_timeout)?;
     session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
     let outcome = locked(run.number, &mut session, schema, step);
     // A connection that is lost has lost its lock and its settings, too.
-    let ended = session.batch_execute("RESET lock_timeout; RESET statement_timeout");
+    let ended = lock::restore(&mut session, "SET", &before);
     let released = lock::release(&mut session, schema);
     outcome?;
     ended?;

@@ -199,10 +199,11 @@ impl<'a> Run<'a> {
         self.interrupt.is_some_and(Interrupt::is_stopped)
     }
 
-    /// Opens a connection that is known as this run's.
+    /// Opens a connection that is known as this run's, and that waits for no lock longer than the run does.
     pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
         let mut conn = connect()?;
-        conn.batch_execute(&format!("SET application_name = {}", quote::literal(self.name)))?;
+        let bounds = lock::bounding("SET", self.lock_timeout, None);
+        conn.batch_execute(&format!("SET application_name = {}; {bounds}", quote::literal(self.name)))?;
         Ok(conn)
     }
 

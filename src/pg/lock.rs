@@ -14,6 +14,7 @@ use diesel::{
     sql_types::{Bool, Text},
 };
 
+use super::{atomically, depth};
 use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
@@ -107,6 +108,22 @@ pub(crate) fn bounding(set: &str, lock: Duration, statement: Option<Duration>) -
     }
 }
 
+/// Runs the closure as a transaction or, inside one, as a savepoint, in which nothing waits longer for a lock.
+pub(crate) fn patiently<T>(
+    conn: &mut PgConnection,
+    patience: Duration,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    atomically(conn, |conn| {
+        // What is set here would stay so for the rest of a caller's transaction.
+        let before = (depth(conn) > 1).then(|| bounds(conn)).transpose()?;
+        bound(conn, patience, None)?;
+        let value = work(conn)?;
+        before.map_or(Ok(()), |before| restore(conn, "SET LOCAL", &before))?;
+        Ok(value)
+    })
+}
+
 /// What the two bounds are.
 pub(crate) struct Bounds(String, String);
 
@@ -117,10 +134,10 @@ pub(crate) fn bounds(conn: &mut PgConnection) -> QueryResult<Bounds> {
     Ok(Bounds(lock, statement))
 }
 
-/// Sets them again, until the end of the transaction.
-pub(crate) fn restore(conn: &mut PgConnection, Bounds(lock, statement): &Bounds) -> QueryResult<()> {
+/// Sets them again, for the transaction or, with `SET`, for the session.
+pub(crate) fn restore(conn: &mut PgConnection, set: &str, Bounds(lock, statement): &Bounds) -> QueryResult<()> {
     let (lock, statement) = (quote::literal(lock), quote::literal(statement));
-    conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}"))
+    conn.batch_execute(&format!("{set} lock_timeout = {lock}; {set} statement_timeout = {statement}"))
 }
 
 /// The statement that takes the locks of all these schemas, or fails: for a message whose results nobody reads.

@@ -123,3 +123,15 @@ fn a_script_outside_of_a_transaction_must_keep_the_path_too() {
     assert_eq!(db.versions("acme"), ["1"]);
     assert_eq!(tenantry::pg::scope::current(conn).unwrap().path, "\"$user\", public", "the connection is as it was");
 }
+
+#[test]
+fn a_connection_keeps_its_own_bounds() {
+    let tenants = with_table(["acme"]);
+    let conn = &mut tenants.db.connect();
+    conn.batch_execute("SET lock_timeout = '7s'; SET statement_timeout = '8s'").unwrap();
+    apply(conn, &"acme".parse().unwrap(), &all(), tenants.db.config().lock_timeout).unwrap();
+    conn.batch_execute(
+        "DO $$ BEGIN ASSERT (current_setting('lock_timeout'), current_setting('statement_timeout')) = ('7s', '8s'); END $$",
+    )
+    .unwrap();
+}

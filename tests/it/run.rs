@@ -405,6 +405,31 @@ fn within<T: Send>(seconds: u64, work: impl FnOnce() -> T + Send, end: impl FnOn
 }
 
 #[test]
+fn a_history_that_somebody_has_locked_costs_only_its_tenant() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, mut holder) = (table_and_column(), tenants.db.connect());
+    holder.batch_execute("BEGIN; LOCK TABLE t03.__diesel_schema_migrations").unwrap();
+    let run = Run::new(&all).jobs(2).lock_timeout(Duration::from_millis(50)).attempts(2);
+    let report = within(60, || tenants.run(&run, &all).unwrap(), || drop(holder)).expect("an end");
+    let failed: Vec<String> = report.failures().map(|(schema, error)| format!("{schema} {}", error.chain())).collect();
+    assert_eq!(failed, ["t03 canceling statement due to lock timeout"]);
+    assert_eq!(report.count("migrated"), 10);
+}
+
+#[test]
+fn a_history_that_cannot_be_read_costs_only_its_tenant() {
+    let names = names(40);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    tenants.db.execute("t38", "ALTER TABLE __diesel_schema_migrations RENAME version TO number");
+    let all = table_and_column();
+    let report = tenants.run(&Run::new(&all).jobs(1), &all).unwrap();
+    let failed: Vec<String> = report.failures().map(|(schema, error)| format!("{schema} {}", error.chain())).collect();
+    assert_eq!(failed, ["t38 column \"version\" does not exist"]);
+    assert_eq!(report.count("migrated"), 40);
+}
+
+#[test]
 fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
     let (tenants, all) = (Tenants::new(["acme"]), table());
     let error = tenants.run(&Run::new(&all).waves(&[10, 50]), &all).unwrap_err();
