@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use diesel::{
     PgConnection,
@@ -167,11 +171,20 @@ impl MigrationSet {
     /// Runs a migration written in Rust.
     fn run_in_rust(&self, step: Step<'_>, conn: &mut PgConnection) -> Result<(), BoxError> {
         let all = self.source.migrations()?;
-        match all.iter().find(|migration| migration.name().version() == step.migration.version().into()) {
-            Some(migration) if step.direction == Direction::Up => migration.run(conn),
-            Some(migration) => migration.revert(conn),
-            None => Err(format!("the {} migrations no longer have it", self.name).into()),
-        }
+        let found = all.iter().find(|migration| migration.name().version() == step.migration.version().into());
+        let Some(migration) = found else {
+            return Err(format!("the {} migrations no longer have it", self.name).into());
+        };
+        // Its panic is one tenant's failure, and not the end of the run.
+        let work = AssertUnwindSafe(|| match step.direction {
+            Direction::Up => migration.run(conn),
+            Direction::Down => migration.revert(conn),
+        });
+        catch_unwind(work).unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<&str>().copied();
+            let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(format!("it panicked: {}", words.unwrap_or("without words")).into())
+        })
     }
 }
 

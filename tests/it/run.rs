@@ -430,6 +430,25 @@ fn a_history_that_cannot_be_read_costs_only_its_tenant() {
 }
 
 #[test]
+fn a_panic_is_passed_on_while_an_interrupt_is_watched() {
+    struct Panics;
+    impl Observer for Panics {
+        fn on(&self, event: &Event<'_>) {
+            assert!(!matches!(event, Event::Began { .. }), "a fault of the observer's");
+        }
+    }
+    static INTERRUPT: Interrupt = Interrupt::new();
+    let (sender, done) = mpsc::channel();
+    // Not scoped: it would be waited for.
+    thread::spawn(move || {
+        let (tenants, all) = (Tenants::new(["acme"]), table());
+        let run = Run::new(&all).observer(&Panics).interrupt(&INTERRUPT);
+        sender.send(catch_unwind(AssertUnwindSafe(|| tenants.run(&run, &all))).is_err())
+    });
+    assert_eq!(done.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
 fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
     let (tenants, all) = (Tenants::new(["acme"]), table());
     let error = tenants.run(&Run::new(&all).waves(&[10, 50]), &all).unwrap_err();
