@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, r2d2::R2D2Connection};
+use diesel::{PgConnection, connection::SimpleConnection, r2d2::R2D2Connection};
 
 use super::{
     Connector, Event, Line, Run, SchemaStatus, State, advance,
@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    pg::engine::{self, Engine},
+    pg::{
+        ddl,
+        engine::{self, Engine},
+    },
 };
 
 /// After how many migrated schemas a worker takes a fresh connection: its catalog cache grows with every table it has
@@ -197,6 +200,8 @@ pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName)
     let _span = tracing::info_span!("tenant", tenant.schema = %schema).entered();
     let started = Instant::now();
     let mut done = Vec::new();
+    // On a connection that is lost, the next statement says so.
+    let _ = conn.batch_execute(ddl::DISCARD_TEMP);
     let result = advance(run, conn, schema, &mut done);
     line(schema, &done, result, started.elapsed())
 }

@@ -44,6 +44,19 @@ pub(crate) fn transaction_control(script: &str) -> Option<&str> {
     split(script).into_iter().find_map(control)
 }
 
+/// Whether a setting is changed, a role for one, which would stay so for the rest of the transaction.
+pub(crate) fn changes_settings(script: &str) -> bool {
+    let changes = |statement| {
+        let words: Vec<&str> = words(statement).collect();
+        match words.as_slice() {
+            [set, constraints, ..] if is(set, "SET") && is(constraints, "CONSTRAINTS") => false,
+            [set, ..] if is(set, "SET") || is(set, "RESET") => true,
+            words => words.iter().any(|word| is(word, "set_config")),
+        }
+    };
+    split(script).into_iter().any(changes)
+}
+
 /// The index that a statement creates without blocking writers, if it does.
 pub(crate) fn concurrent_index(statement: &str) -> Option<String> {
     let words: Vec<&str> = words(statement).collect();
@@ -218,6 +231,21 @@ mod tests {
         assert_eq!(transaction_control("SELECT 1; commit"), Some("commit"));
         assert_eq!(transaction_control("SELECT 1; END"), Some("END"));
         assert_eq!(transaction_control("prepare transaction 'x'"), Some("prepare"));
+    }
+
+    #[test]
+    fn a_setting_is_changed_by_a_statement_of_its_own_or_by_a_call() {
+        for script in ["SELECT 1; set local role x", "RESET ROLE", "SELECT pg_catalog.set_config('role', 'x', true)"] {
+            assert!(changes_settings(script), "{script}");
+        }
+        for script in [
+            "UPDATE t SET a = 1",
+            "ALTER TABLE t ALTER a SET NOT NULL",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SELECT 'set_config'",
+        ] {
+            assert!(!changes_settings(script), "{script}");
+        }
     }
 
     #[test]

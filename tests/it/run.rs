@@ -449,6 +449,43 @@ fn a_panic_is_passed_on_while_an_interrupt_is_watched() {
 }
 
 #[test]
+fn temporary_tables_of_one_tenant_are_not_found_by_the_next_one() {
+    let names = names(12);
+    for create in ["CREATE TEMP TABLE moved", "CREATE TEMP TABLE IF NOT EXISTS moved"] {
+        let tenants = with_table(names.iter().map(String::as_str), &[]);
+        for name in &names {
+            tenants.db.execute(name, &format!("INSERT INTO t VALUES ({})", &name[1..]));
+        }
+        // One that fails, so that some go alone and others together.
+        tenants.db.execute("t05", "CREATE TABLE u ()");
+        let script = format!("{create} AS SELECT a FROM t; CREATE TABLE u AS SELECT a FROM moved");
+        let all = migrations(&[TABLE, ("2_move", &script, "DROP TABLE u")]);
+        let report = tenants.run(&Run::new(&all).jobs(1), &all).unwrap();
+        assert_eq!((report.count("migrated"), report.count("failed")), (12, 1), "{:?}", outcomes(&report));
+        for name in names.iter().filter(|name| *name != "t05") {
+            assert_eq!(tenants.db.text(&format!("SELECT a = {} FROM {name}.u", &name[1..])), "true", "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_role_that_one_tenants_script_takes_is_not_the_next_ones() {
+    let names = names(40);
+    let tenants = Tenants::new(names.iter().map(String::as_str));
+    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    let schemas = names.join(", ");
+    tenants.db.execute("public", &format!("CREATE ROLE {role}; GRANT ALL ON SCHEMA public, {schemas} TO {role}"));
+    let script = format!("SET LOCAL ROLE {role}; CREATE TABLE u ()");
+    let all = migrations(&[TABLE, ("2_owned", &script, "DROP TABLE u")]);
+    let run = Run::new(&all).jobs(1).lock_budget(Duration::from_secs(60)).record(false);
+    let report = tenants.run(&run, &all).unwrap();
+    let owned = "SELECT DISTINCT relname FROM pg_class WHERE relkind = 'r' AND relowner::regrole::text ~ '^owner_'";
+    let owned = tenants.db.texts(owned);
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    assert_eq!((report.count("migrated"), owned), (41, vec!["u".into()]));
+}
+
+#[test]
 fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
     let (tenants, all) = (Tenants::new(["acme"]), table());
     let error = tenants.run(&Run::new(&all).waves(&[10, 50]), &all).unwrap_err();
