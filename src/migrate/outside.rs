@@ -74,9 +74,14 @@ fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invali
     let statements = statements::split(script);
     for (at, statement) in statements.iter().enumerate() {
         let index = statements::concurrent_index(statement);
-        // Left by an attempt that was killed: no use to anybody, and in the way.
-        if let Some(index) = index.as_ref().filter(|index| invalid.contains(index)) {
-            conn.batch_execute(&ddl::drop_index_concurrently(schema, index))?;
+        match &index {
+            // Left by an attempt that was killed: no use to anybody, and in the way.
+            Some(index) if invalid.contains(index) => {
+                conn.batch_execute(&ddl::drop_index_concurrently(schema, index))?;
+            }
+            // Finished by one that was killed before it was recorded.
+            Some(index) if is_made(conn, schema, index, statement) => continue,
+            _ => {}
         }
         if let Err(error) = conn.batch_execute(statement) {
             clean_up(conn, schema, index);
@@ -87,6 +92,18 @@ fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invali
         }
     }
     Ok(())
+}
+
+/// Whether the index is there, and just as the statement would make it.
+fn is_made(conn: &mut PgConnection, schema: &SchemaName, index: &str, statement: &str) -> bool {
+    let Ok(Some((table, made))) = catalog::index(conn, schema, index) else { return false };
+    let wanted = atomically(conn, |conn| {
+        // The temporary table is found before the tenant's.
+        conn.batch_execute(&ddl::copy_empty(schema, &table))?;
+        conn.batch_execute(&statements::without_concurrently(statement))?;
+        catalog::temporary_index(conn, index)
+    });
+    wanted.is_ok_and(|wanted| wanted == Some((table, made)))
 }
 
 /// Drops the index that a failed statement has left invalid, if it did.

@@ -125,6 +125,26 @@ fn a_script_outside_of_a_transaction_must_keep_the_path_too() {
 }
 
 #[test]
+fn an_index_that_a_killed_run_had_finished_is_taken_up_if_it_is_the_same() {
+    for (made, error) in [
+        ("CREATE UNIQUE INDEX t_a ON acme.t (a)", None),
+        (
+            "CREATE INDEX t_a ON acme.t (a)",
+            Some("migration 2 failed in schema `acme`: relation \"t_a\" already exists"),
+        ),
+    ] {
+        let tenants = with_table(["acme"]);
+        tenants.db.connect().batch_execute(made).unwrap();
+        let before = tenants.db.text("SELECT 'acme.t_a'::regclass::oid");
+        let all = all();
+        let report = tenants.run(&Run::new(&all), &all).unwrap();
+        assert_eq!(report.failures().map(|(_, error)| error.chain()).next().as_deref(), error);
+        assert_eq!(tenants.db.text("SELECT 'acme.t_a'::regclass::oid"), before);
+        assert_eq!(tenants.db.versions("acme").len(), if error.is_none() { 3 } else { 1 });
+    }
+}
+
+#[test]
 fn a_connection_keeps_its_own_bounds() {
     let tenants = with_table(["acme"]);
     let conn = &mut tenants.db.connect();
