@@ -113,9 +113,10 @@ fn stage<'m>(
     };
     let engine = engine::detect(tenant)?;
     // An index on a table that nobody else can see yet needs no care for them.
-    let all_inside = nested || applied.is_empty();
+    let fresh = applied.is_empty();
+    let inside = |step: &mut Step<'_>| nested || step.migration.runs_in_transaction() || fresh && step.fits_inside();
     let mut done = Vec::new();
-    while let Some(step) = left.pop_front_if(|step| all_inside || step.migration.runs_in_transaction()) {
+    while let Some(step) = left.pop_front_if(inside) {
         perform(tenant, run.migrations, step, engine).map_err(|source| failed(&schema, step, source))?;
         done.push(step);
     }

@@ -67,7 +67,7 @@ fn part(task: &Task<'_>) -> Option<String> {
         let record = step.record(schema);
         let text = match step.migration.runs_in_transaction() {
             true => text,
-            false if task.fresh => &statements::without_concurrently(text),
+            false if task.fresh && step.fits_inside() => &statements::without_concurrently(text),
             false => return None,
         };
         // The record is written to the schema by its name, so that a missing one fails before its script runs

@@ -145,6 +145,16 @@ fn an_index_that_a_killed_run_had_finished_is_taken_up_if_it_is_the_same() {
 }
 
 #[test]
+fn a_script_that_commits_by_itself_runs_in_a_schema_without_anything_too() {
+    let tenants = Tenants::new(["acme", "globex"]);
+    let fill = "DO $$ BEGIN FOR i IN 1..3 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$; -- not CONCURRENTLY";
+    let all = migrations(&[TABLE, ("2_fill", fill, "TRUNCATE t"), COLUMN]);
+    let report = tenants.run(&Run::new(&all), &all).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated", "globex migrated"]);
+    assert_eq!((tenants.db.text("SELECT count(*) FROM acme.t").as_str(), tenants.db.versions("acme").len()), ("3", 3));
+}
+
+#[test]
 fn a_connection_keeps_its_own_bounds() {
     let tenants = with_table(["acme"]);
     let conn = &mut tenants.db.connect();
