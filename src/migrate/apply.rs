@@ -3,7 +3,7 @@ use std::{collections::VecDeque, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection, result::Error as DieselError};
 
 use super::{
-    Migrations, Run, outside,
+    Goal, Migrations, Run, outside,
     set::Script,
     step::{self, Step},
 };
@@ -67,7 +67,7 @@ pub(super) fn advance<'m>(
                 done.push(step);
                 left = Some(rest);
             }
-            Err(error) if collisions < COLLISIONS && is_race(conn, schema, &error) => {
+            Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
                 tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
@@ -82,10 +82,11 @@ pub(super) fn advance<'m>(
 const COLLISIONS: u32 = 5;
 
 /// Whether somebody else was doing the same at the same time.
-fn is_race(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
+fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
-        // Diesel records a version after its script, so ours may have found the tables and not the row.
-        Error::Migration { version, .. } if transient::of(error).is_none() => {
+        // Diesel records a version after its script, so ours may have found the tables and not the row. A version that
+        // was to be taken back is recorded anyway.
+        Error::Migration { version, .. } if transient::of(error).is_none() && *run.goal == Goal::Latest => {
             atomically(conn, |conn| catalog::versions(conn, &[schema]))
                 .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
         }

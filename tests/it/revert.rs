@@ -281,3 +281,14 @@ fn taking_a_run_back_from_some_tenants_leaves_public_alone() {
         assert!(!Named { directory: some, names }.is_whole());
     });
 }
+
+#[test]
+fn a_way_back_that_fails_is_not_taken_for_a_race() {
+    let slow = migrations(&[("1_a", "CREATE TABLE a (x int)", "SELECT pg_sleep(0.5); DROP TABLE a")]);
+    let tenants = whole(&slow);
+    tenants.db.execute("acme", "DROP TABLE a");
+    let (goal, started) = (steps(1), Instant::now());
+    let report = tenants.run(&Run::new(&slow).goal(&goal).jobs(1), &slow).unwrap();
+    assert_eq!(outcomes(&report), ["public not reached", "acme failed", "globex reverted"]);
+    assert!(started.elapsed() < Duration::from_secs(3), "tried again and again: {:?}", started.elapsed());
+}
