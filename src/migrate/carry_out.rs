@@ -41,6 +41,9 @@ pub(super) fn on_many(run: &Run<'_>, connect: &Connector<'_>, schemas: &[SchemaN
             run.observer.on(&Event::Wave { name: &wave.name, tenants: wave.schemas.len() });
         }
         attempts(run, &wave.schemas, &failed, &mut lines, |pass, schemas| pass.on_many(connect, schemas))?;
+        if is_over(run, &failed) {
+            break;
+        }
         // Who was not reached did not succeed, either.
         let is_done = |schema: &SchemaName| lines.0.get(schema.as_str()).is_some_and(|line| line.result.is_ok());
         let many = wave.schemas.iter().filter(|schema| !is_done(schema)).count();
@@ -176,7 +179,8 @@ fn attempts(
         let pass = Pass { run, failed, last: attempt == run.attempts };
         let found = match make(&pass, &left) {
             Ok(found) => found,
-            Err(error) if attempt == 1 => return Err(error),
+            // What earlier waves have done is to be told.
+            Err(error) if attempt == 1 && lines.0.is_empty() => return Err(error),
             Err(error) => {
                 tracing::warn!(error = %error.chain(), attempt, "No connection for another attempt");
                 Vec::new()

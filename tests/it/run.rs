@@ -449,6 +449,40 @@ fn a_panic_is_passed_on_while_an_interrupt_is_watched() {
 }
 
 #[test]
+fn a_wave_that_is_stopped_says_so_and_not_that_it_failed() {
+    struct Stop<'i>(&'i Interrupt);
+    impl Observer for Stop<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.0.stop();
+            }
+        }
+    }
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, interrupt) = (table_and_column(), Interrupt::new());
+    let stop = Stop(&interrupt);
+    let run = Run::new(&all).jobs(1).waves(&[50, 100]).observer(&stop).interrupt(&interrupt);
+    let report = tenants.run(&run, &all).unwrap();
+    let reasons: BTreeSet<String> = report.failures().map(|(_, error)| error.chain()).collect();
+    assert_eq!(reasons, BTreeSet::from(["not reached: the run was stopped before its turn; run it again".into()]));
+}
+
+#[test]
+fn a_wave_that_gets_no_connection_at_once_takes_nothing_from_the_report() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, asked) = (table_and_column(), AtomicUsize::new(0));
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        1 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => pg::connect(tenants.db.config()),
+    };
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let report = Run::new(&all).jobs(1).canary(&Canary::First(2)).tenants(&connect, &schemas).unwrap();
+    assert_eq!(report.count("migrated"), 10);
+}
+
+#[test]
 fn temporary_tables_of_one_tenant_are_not_found_by_the_next_one() {
     let names = names(12);
     for create in ["CREATE TEMP TABLE moved", "CREATE TEMP TABLE IF NOT EXISTS moved"] {
