@@ -57,8 +57,10 @@ impl Fleet<'_> {
             let mut outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
                 let report = run.tenants(connect, schemas)?;
                 // Idle all the while, it may have been lost without a word.
-                if conn.batch_execute("SELECT 1").is_err() {
-                    *conn = run.open(connect)?;
+                if conn.batch_execute("SELECT 1").is_err()
+                    && let Ok(another) = run.open(connect)
+                {
+                    *conn = another;
                 }
                 Ok(report)
             });
@@ -121,16 +123,14 @@ impl Fleet<'_> {
             let source = rule.clone();
             Line::idle(name.as_str(), Err(Error::SchemaName { name: name.clone(), source }))
         }));
-        report.edited = self.edited(conn)?;
+        report.edited = self.edited(conn).unwrap_or_else(|error| {
+            tracing::warn!(error = %error.chain(), "Could not look for edited migrations");
+            Vec::new()
+        });
         report.run = run.number;
         Ok(report)
     }
 
-    fn edited(&self, conn: &mut PgConnection) -> Result<Vec<String>, Error> {
-        let migrations: Vec<(&str, &str)> =
-            self.migrations.all().map(|(_, migration)| (migration.version(), migration.checksum())).collect();
-        Ok(runs::edited(conn, &migrations)?)
-    }
     /// Lists the tenants and, where they were chosen among others, remembers which they are.
     fn listing(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Listing, Error> {
         let listing = self.directory.list(conn)?;
@@ -143,6 +143,11 @@ impl Fleet<'_> {
         Ok(listing)
     }
 
+    fn edited(&self, conn: &mut PgConnection) -> Result<Vec<String>, Error> {
+        let migrations: Vec<(&str, &str)> =
+            self.migrations.all().map(|(_, migration)| (migration.version(), migration.checksum())).collect();
+        Ok(runs::edited(conn, &migrations)?)
+    }
 
     /// Tells where every schema stands, and writes nothing: a role that may only SELECT is enough.
     ///

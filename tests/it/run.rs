@@ -483,6 +483,34 @@ fn a_wave_that_gets_no_connection_at_once_takes_nothing_from_the_report() {
 }
 
 #[test]
+fn a_report_is_handed_out_although_the_connection_of_the_lock_was_lost() {
+    struct Cut<'t>(&'t Tenants);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database \
+                     WHERE locktype = 'advisory' AND datname = current_database()",
+                );
+            }
+        }
+    }
+    let tenants = with_table(["acme"], &[]);
+    let (all, asked, cut) = (table_and_column(), AtomicUsize::new(0), Cut(&tenants));
+    // That of the lock, the worker's, the one that flushes, and then no other.
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => pg::connect(tenants.db.config()),
+    };
+    let directory = FixedList(vec!["acme".parse().unwrap()]);
+    let fleet = Fleet { migrations: &all, directory: &directory, rules: domain::rules() };
+    let report = fleet.run(&Run::new(&all).jobs(1).observer(&cut), &connect).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
+    assert!(report.unremembered.is_some());
+}
+
+#[test]
 fn temporary_tables_of_one_tenant_are_not_found_by_the_next_one() {
     let names = names(12);
     for create in ["CREATE TEMP TABLE moved", "CREATE TEMP TABLE IF NOT EXISTS moved"] {
