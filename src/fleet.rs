@@ -93,10 +93,8 @@ impl Fleet<'_> {
         conn: &mut PgConnection,
         tenants: impl FnOnce(&mut PgConnection, &[SchemaName]) -> Result<Report, Error>,
     ) -> Result<Report, Error> {
-        let whole = self.directory.is_whole();
-        let first = if run.public_is_first() { Some(run.public(conn)?) } else { None };
         run.check()?;
-        // The registry may have been made by that very migration.
+        let whole = self.directory.is_whole();
         // A choice that cannot be made is refused before anything is done. Whatever else is in the way may be what
         // the migrations of `public` make.
         if self.directory.is_choice()
@@ -105,6 +103,8 @@ impl Fleet<'_> {
         {
             return Err(error);
         }
+        let first = if run.public_is_first() { Some(run.public(conn)?) } else { None };
+        // The registry may have been made by that very migration.
         let listing = self.listing(run, conn)?;
         let schemas = run.concerned(listing.schemas());
         let mut report = tenants(conn, &schemas)?;
@@ -184,9 +184,15 @@ impl Fleet<'_> {
 }
 
 impl Status {
-    /// The schemas, and the directory's refused entries, that are not known to have this version.
+    /// The schemas, and the directory's refused entries, that are not known to have this version and all before it.
     pub fn lacking(&self, version: &str) -> Vec<&str> {
-        let has = |status: &&SchemaStatus| matches!(&status.state, State::Known { applied, .. } if applied.iter().any(|known| known == version));
+        let has = |status: &&SchemaStatus| match &status.state {
+            State::Known { applied, out_of_order, .. } => {
+                applied.iter().any(|known| known == version)
+                    && out_of_order.iter().all(|missing| missing.as_str() > version)
+            }
+            _ => false,
+        };
         let schemas = self.schemas.iter().filter(|status| !has(status)).map(|status| status.schema.as_str());
         schemas.chain(self.refused.iter().map(|(name, _)| name.as_str())).collect()
     }

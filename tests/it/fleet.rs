@@ -458,3 +458,12 @@ fn a_history_that_somebody_has_locked_keeps_no_status_waiting() {
     assert!(matches!(&status.schemas[1].state, State::Unreadable { reason } if reason.contains("lock timeout")));
     assert!(status.schemas[2].is_current());
 }
+
+#[test]
+fn a_version_is_not_reached_while_one_before_it_is_missing() {
+    let db = registered(["acme", "globex"]);
+    migrate(&db, run()).unwrap();
+    db.execute("acme", "DELETE FROM __diesel_schema_migrations WHERE version = '0001'");
+    let status = domain::fleet().unwrap().status(&mut db.connect()).unwrap();
+    assert_eq!(status.lacking("0002"), ["acme"]);
+}
