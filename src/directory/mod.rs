@@ -71,9 +71,10 @@ impl Listing {
         listing
     }
 
-    /// The tenants' schemas.
+    /// The tenants' schemas, each once.
     pub fn schemas(&self) -> Vec<SchemaName> {
-        self.tenants.iter().map(|tenant| tenant.schema.clone()).collect()
+        let mut seen = BTreeSet::new();
+        self.tenants.iter().map(|tenant| &tenant.schema).filter(|schema| seen.insert(*schema)).cloned().collect()
     }
 }
 

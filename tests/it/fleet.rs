@@ -467,3 +467,17 @@ fn a_version_is_not_reached_while_one_before_it_is_missing() {
     let status = domain::fleet().unwrap().status(&mut db.connect()).unwrap();
     assert_eq!(status.lacking("0002"), ["acme"]);
 }
+
+#[test]
+fn a_directory_may_list_a_tenant_twice() {
+    struct Twice;
+    impl TenantDirectory for Twice {
+        fn list(&self, _: &mut PgConnection) -> Result<Listing, Error> {
+            Ok(Listing::from_entries(["acme", "acme"].map(|name| (name.into(), None, true))))
+        }
+    }
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    let fleet = Fleet { directory: &Twice, ..domain::fleet().unwrap() };
+    let report = fleet.run(&run(), &|| pg::connect(db.config())).unwrap();
+    assert_eq!(outcomes(&report), [("public", "migrated"), ("acme", "migrated")]);
+}
