@@ -151,8 +151,8 @@ pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String
     Ok(applied)
 }
 
-/// The schemas for which a run has still to be done: those that failed or were not reached, or, of a run that was cut
-/// short, all of these but those in which it did something.
+/// The schemas for which a run may have still to be done: those that failed or were not reached, or, of a run that was
+/// cut short, all of these. In some it may have done all or a part, which their histories tell.
 pub fn left<'n>(
     conn: &mut PgConnection,
     run: &PastRun,
@@ -162,14 +162,10 @@ pub fn left<'n>(
         let failed = lines(conn, run.id)?.into_iter().filter(|line| line.error.is_some());
         return Ok(failed.map(|line| line.schema).collect());
     }
-    let mut left: BTreeSet<String> = match &run.schemas {
+    Ok(match &run.schemas {
         Some(chosen) => chosen.iter().cloned().collect(),
         None => listed.chain(["public"]).map(Into::into).collect(),
-    };
-    for step in steps(conn, run.id)? {
-        left.remove(&step.schema);
-    }
-    Ok(left)
+    })
 }
 
 /// Whether runs are remembered here, and this role may read of them.
