@@ -64,6 +64,8 @@ impl Fleet<'_> {
                 }
                 Ok(report)
             });
+            // By its own name it would still be cancelled. If it is lost, the next statement says so.
+            let _ = conn.batch_execute("RESET application_name");
             if let Some(number) = number
                 && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
             {

@@ -554,3 +554,23 @@ fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
     assert!(matches!(error, Error::Request { .. }), "{error}");
     assert_eq!(tenants.db.versions("public"), Vec::<String>::new());
 }
+
+#[test]
+fn the_end_of_a_run_is_written_although_it_was_cancelled() {
+    struct Cancel<'i>(&'i Interrupt);
+    impl Observer for Cancel<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Began { .. } = event {
+                self.0.cancel();
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    let (tenants, all, interrupt) = (Tenants::new(["t0"]), table(), Interrupt::new());
+    let many = FixedList((0..30_000).map(|number| format!("t{number}").parse().unwrap()).collect());
+    let fleet = Fleet { migrations: &all, directory: &many, rules: domain::rules() };
+    let run = Run::new(&all).jobs(1);
+    let cancel = Cancel(&interrupt);
+    let report = fleet.run(&run.observer(&cancel).interrupt(&interrupt), &|| pg::connect(tenants.db.config())).unwrap();
+    assert_eq!((report.count("not reached") > 29_000, report.unremembered), (true, None));
+}
