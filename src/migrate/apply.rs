@@ -116,18 +116,21 @@ fn stage<'m>(
     // An index on a table that nobody else can see yet needs no care for them.
     let fresh = applied.is_empty();
     let inside = |step: &mut Step<'_>| nested || step.migration.runs_in_transaction() || fresh && step.fits_inside();
-    let mut done = Vec::new();
+    let mut steps = Vec::new();
     while let Some(step) = left.pop_front_if(inside) {
-        perform(tenant, run.migrations, step, engine).map_err(|source| failed(&schema, step, source))?;
-        done.push(step);
+        steps.push(step);
     }
-    if let (Some(number), false) = (run.number, done.is_empty()) {
-        tenant.batch_execute(&step::remember(number, &schema, &done))?;
+    // First, since a script may take a role that cannot write it.
+    if let (Some(number), false) = (run.number, steps.is_empty()) {
+        tenant.batch_execute(&step::remember(number, &schema, &steps))?;
+    }
+    for step in &steps {
+        perform(tenant, run.migrations, *step, engine).map_err(|source| failed(&schema, *step, source))?;
     }
     if let Some(before) = before {
         lock::restore(tenant, "SET LOCAL", &before)?;
     }
-    Ok((done, left))
+    Ok((steps, left))
 }
 
 fn perform(

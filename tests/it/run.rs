@@ -574,3 +574,14 @@ fn the_end_of_a_run_is_written_although_it_was_cancelled() {
     let report = fleet.run(&run.observer(&cancel).interrupt(&interrupt), &|| pg::connect(tenants.db.config())).unwrap();
     assert_eq!((report.count("not reached") > 29_000, report.unremembered), (true, None));
 }
+
+#[test]
+fn a_script_may_take_a_role_that_cannot_write_what_is_remembered() {
+    let tenants = Tenants::new(["acme", "globex"]);
+    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    tenants.db.execute("public", &format!("CREATE ROLE {role}; GRANT ALL ON SCHEMA public, acme, globex TO {role}"));
+    let all = migrations(&[TABLE, ("2_owned", &format!("SET LOCAL ROLE {role}; CREATE TABLE u ()"), "DROP TABLE u")]);
+    let report = tenants.run(&Run::new(&all), &all);
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    assert_eq!(outcomes(&report.unwrap()), ["public migrated", "acme migrated", "globex migrated"]);
+}
