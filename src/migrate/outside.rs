@@ -84,7 +84,7 @@ fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invali
             _ => {}
         }
         if let Err(error) = conn.batch_execute(statement) {
-            clean_up(conn, schema, index);
+            clean_up(conn, schema, invalid, index);
             return Err(match at {
                 0 => error.into(),
                 _ => format!("statement {} of {}: {error}; those before it stay done", at + 1, statements.len()).into(),
@@ -106,11 +106,12 @@ fn is_made(conn: &mut PgConnection, schema: &SchemaName, index: &str, statement:
     wanted.is_ok_and(|wanted| wanted == Some((table, made)))
 }
 
-/// Drops the index that a failed statement has left invalid, if it did.
-fn clean_up(conn: &mut PgConnection, schema: &SchemaName, index: Option<String>) {
-    let Some(index) = index else { return };
-    let is_left = catalog::invalid_indexes(conn, schema).is_ok_and(|left| left.contains(&index));
-    if is_left && let Err(error) = conn.batch_execute(&ddl::drop_index_concurrently(schema, &index)) {
-        tracing::warn!(tenant.schema = %schema, index, %error, "An index that is not valid is left");
+/// Drops the indexes that a failed statement has left invalid: its own, and any that was not so before.
+fn clean_up(conn: &mut PgConnection, schema: &SchemaName, before: &[String], own: Option<String>) {
+    let left = catalog::invalid_indexes(conn, schema).unwrap_or_default();
+    for index in left.into_iter().filter(|index| own.as_ref() == Some(index) || !before.contains(index)) {
+        if let Err(error) = conn.batch_execute(&ddl::drop_index_concurrently(schema, &index)) {
+            tracing::warn!(tenant.schema = %schema, index, %error, "An index that is not valid is left");
+        }
     }
 }

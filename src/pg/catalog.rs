@@ -96,13 +96,15 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
     Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
 }
 
-/// The indexes of a schema that no query uses, since their making has failed or is under way.
+/// The indexes of a schema that no query uses, since their making has failed.
 pub(crate) fn invalid_indexes(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
     let names: Vec<Name> = sql_query(
         "SELECT x.relname::text AS name FROM pg_catalog.pg_class x \
          JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace \
-         WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY 1",
+         WHERE n.nspname = $1 AND NOT i.indisvalid \
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = x.oid) \
+         ORDER BY 1",
     )
     .bind::<Text, _>(schema.as_str())
     .load(conn)?;

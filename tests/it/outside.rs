@@ -165,3 +165,16 @@ fn a_connection_keeps_its_own_bounds() {
     )
     .unwrap();
 }
+
+#[test]
+fn an_index_without_a_name_leaves_none_behind_either() {
+    let tenants = with_table(["acme"]);
+    tenants.db.execute("acme", "INSERT INTO t VALUES (1), (1)");
+    let all = migrations(&[TABLE, ("2_index", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)", "SELECT 1")]);
+    assert_eq!(tenants.run(&Run::new(&all), &all).unwrap().count("failed"), 1);
+    tenants.db.execute("acme", "TRUNCATE t");
+    assert_eq!(tenants.run(&Run::new(&all), &all).unwrap().count("failed"), 0);
+    let indexes =
+        "SELECT relname FROM pg_class WHERE relkind = 'i' AND relnamespace = 'acme'::regnamespace AND relname ~ '^t_' ";
+    assert_eq!(tenants.db.texts(indexes), ["t_a_idx"]);
+}
