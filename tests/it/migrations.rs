@@ -326,7 +326,9 @@ fn a_migration_written_in_rust_runs_on_the_real_connection() {
             assert_ne!(scope::current(conn)?.visible, ["globex"], "a fault of its own");
             Ok(())
         }
-        fn revert(&self, _: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+        fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+            let conn = conn.downcast_mut::<diesel::PgConnection>().expect("the real connection");
+            conn.batch_execute("DROP TABLE made")?;
             Ok(())
         }
         fn metadata(&self) -> &dyn MigrationMetadata {
