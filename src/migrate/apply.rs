@@ -105,7 +105,7 @@ fn stage<'m>(
     // What is set here would stay so for the rest of a caller's transaction.
     let before = nested.then(|| lock::bounds(tenant)).transpose()?;
     lock::bound(tenant, run.lock_timeout, run.statement_timeout)?;
-    lock::schema(tenant, &schema, run.lock_timeout)?;
+    lock::schema_unless(tenant, &schema, run.lock_timeout, || run.is_stopped())?;
     ddl::create_history(tenant)?;
     let applied = catalog::versions(tenant, &[&schema])?.remove(schema.as_str()).unwrap_or_default();
     let mut left = match left {

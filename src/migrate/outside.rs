@@ -31,9 +31,12 @@ pub(super) fn perform(
 ) -> Result<(), Error> {
     let _span = step.span().entered();
     let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
+    if run.is_stopped() {
+        return Err(Error::NotReached { reason: "the run was stopped while others were in the lane".into() });
+    }
     let mut session = scope::session(conn, schema)?;
     let before = lock::bounds(&mut session)?;
-    lock::schema_for_session(&mut session, schema, run.lock_timeout)?;
+    lock::schema_for_session(&mut session, schema, run.lock_timeout, || run.is_stopped())?;
     session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
     let outcome = locked(run.number, &mut session, schema, step);
     // A connection that is lost has lost its lock and its settings, too.

@@ -19,11 +19,22 @@ use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
 pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Duration) -> Result<(), Error> {
-    poll(patience, || try_lock(conn, schema, "pg_try_advisory_xact_lock"), schema)
+    schema_unless(conn, schema, patience, || false)
+}
+
+/// The same, while nobody wishes to give up.
+pub(crate) fn schema_unless(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    patience: Duration,
+    give_up: impl Fn() -> bool,
+) -> Result<(), Error> {
+    poll(patience, give_up, || try_lock(conn, schema, "pg_try_advisory_xact_lock"), schema)
 }
 
 fn poll(
     patience: Duration,
+    give_up: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<bool, Error>,
     schema: &SchemaName,
 ) -> Result<(), Error> {
@@ -32,6 +43,9 @@ fn poll(
     while !attempt()? {
         if started.elapsed() >= patience {
             return Err(Error::Locked { schema: schema.clone(), waited: patience });
+        }
+        if give_up() {
+            return Err(Error::NotReached { reason: "the run was stopped while it waited for the schema".into() });
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -44,8 +58,9 @@ pub(crate) fn schema_for_session(
     conn: &mut PgConnection,
     schema: &SchemaName,
     patience: Duration,
+    give_up: impl Fn() -> bool,
 ) -> Result<(), Error> {
-    poll(patience, || try_lock(conn, schema, "pg_try_advisory_lock"), schema)
+    poll(patience, give_up, || try_lock(conn, schema, "pg_try_advisory_lock"), schema)
 }
 
 /// Releases what [`schema_for_session`] took.

@@ -585,3 +585,23 @@ fn a_script_may_take_a_role_that_cannot_write_what_is_remembered() {
     tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     assert_eq!(outcomes(&report.unwrap()), ["public migrated", "acme migrated", "globex migrated"]);
 }
+
+#[test]
+fn who_waits_for_a_tenants_lock_stops_when_the_run_is_stopped() {
+    let (tenants, interrupt) = (with_table(["acme"], &[]), Interrupt::new());
+    let all = migrations(&[TABLE, ("2_index", "CREATE INDEX CONCURRENTLY t_a ON t (a)", "DROP INDEX t_a")]);
+    let mut holder = tenants.db.connect();
+    holder.batch_execute("SELECT pg_advisory_lock(hashtextextended('tenantry:acme', 0))").unwrap();
+    let run = Run::new(&all).lock_timeout(Duration::from_secs(3600)).interrupt(&interrupt);
+    let work = || {
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                thread::sleep(Duration::from_secs(1));
+                interrupt.stop();
+            });
+            tenants.run(&run, &all).unwrap()
+        })
+    };
+    let report = within(20, work, || drop(holder)).expect("an end");
+    assert_eq!(outcomes(&report), ["public migrated", "acme not reached"]);
+}
