@@ -32,10 +32,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Do for the tenants that failed or were not reached what the run was to do
+    /// Do for the tenants that failed or were not reached what the run was to do. Asks before it takes anything back
     Retry {
         /// Its number
         run: i64,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
         #[command(flatten)]
         how: run::Options,
     },
@@ -60,7 +63,7 @@ impl Args {
         match &self.verb {
             Verb::List { limit, json } => list(conn, *limit, *json),
             Verb::Show { run, json } => show(conn, *run, *json),
-            Verb::Retry { run, how } => retry(conn, *run, how, fleet, config),
+            Verb::Retry { run, yes, how } => retry(conn, *run, *yes, how, fleet, config),
             Verb::Revert { run, dry_run, yes, how } => {
                 runs::find(conn, *run)?;
                 let goal = Goal::Unapply { versions: runs::applied(conn, *run)? };
@@ -90,7 +93,14 @@ fn show(conn: &mut PgConnection, id: i64, json: bool) -> Result<Health> {
     Ok(Health::Good)
 }
 
-fn retry(conn: &mut PgConnection, id: i64, how: &run::Options, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+fn retry(
+    conn: &mut PgConnection,
+    id: i64,
+    yes: bool,
+    how: &run::Options,
+    fleet: Fleet<'_>,
+    config: &Config,
+) -> Result<Health> {
     let run = runs::find(conn, id)?;
     let goal: Goal = serde_json::from_value(run.options["goal"].clone())
         .with_context(|| format!("run {id} was made by another version, {}", run.program))?;
@@ -106,5 +116,10 @@ fn retry(conn: &mut PgConnection, id: i64, how: &run::Options, fleet: Fleet<'_>,
         output::print(&format!("nothing is left to do of run {id}"));
         return Ok(Health::Good);
     }
-    how.run(Fleet { directory: &Named { directory: fleet.directory, names }, ..fleet }, config, &goal)
+    let left = Named { directory: fleet.directory, names };
+    let fleet = Fleet { directory: &left, ..fleet };
+    match goal {
+        Goal::Latest => how.run(fleet, config, &goal),
+        _ => revert::back(&goal, false, yes, how, fleet, config),
+    }
 }
