@@ -192,6 +192,8 @@ fn escaped(text: &str) -> usize {
         match c {
             _ if escape => escape = false,
             '\\' => escape = true,
+            // Doubled, it does not end it here, either.
+            '\'' if text[at + 1..].starts_with('\'') => escape = true,
             '\'' => return at + 1,
             _ => {}
         }
@@ -260,6 +262,8 @@ mod tests {
             ["CREATE RULE r AS ON INSERT TO t DO (A; B)", "C"]
         );
         assert_eq!(split("SELECT a$b; SELECT c$d"), ["SELECT a$b", "SELECT c$d"]);
+        let escaped = r"SELECT E'it''s \'; COMMIT; \''";
+        assert_eq!(split(&format!("{escaped}; X")), [escaped, "X"]);
     }
 
     #[test]
