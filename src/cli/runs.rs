@@ -1,4 +1,6 @@
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use diesel::PgConnection;
 use serde_json::json;
@@ -106,11 +108,18 @@ fn retry(
         .with_context(|| format!("run {id} was made by another version, {}", run.program))?;
     let listed = fleet.directory.list(conn)?.schemas();
     let mut names = runs::left(conn, &run, listed.iter().map(SchemaName::as_str))?;
+    let mut begun = BTreeSet::new();
     if !goal.is_repeatable() {
         // What was done there before it failed would be done twice.
-        for step in runs::steps(conn, id)? {
-            names.remove(&step.schema);
-        }
+        begun.extend(runs::steps(conn, id)?.into_iter().map(|step| step.schema).filter(|schema| names.remove(schema)));
+    }
+    // A run that was cut short was done with them, but one that failed there was not.
+    if run.ended_at.is_some() && run.error.is_none() && !begun.is_empty() {
+        let begun: Vec<String> = begun.into_iter().collect();
+        bail!(
+            "run {id} did a part in {}: see with `tenantry status` what they have, and go on from there",
+            begun.join(", ")
+        );
     }
     if names.is_empty() {
         output::print(&format!("nothing is left to do of run {id}"));
