@@ -176,6 +176,8 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the tenants to the goal on one connection, which may be inside a test transaction.
+    ///
+    /// Outside of one, temporary tables of the connection's are dropped, so that no tenant finds another's.
     pub fn tenants_on(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
         carry_out::on_one(self, conn, schemas)
     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Error, SchemaName,
     pg::{
-        ddl,
+        ddl, depth,
         engine::{self, Engine},
     },
 };
@@ -200,8 +200,10 @@ pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName)
     let _span = tracing::info_span!("tenant", tenant.schema = %schema).entered();
     let started = Instant::now();
     let mut done = Vec::new();
-    // On a connection that is lost, the next statement says so.
-    let _ = conn.batch_execute(ddl::DISCARD_TEMP);
+    // A caller's transaction may be using its own. On a connection that is lost, the next statement says so.
+    if depth(conn) == 0 {
+        let _ = conn.batch_execute(ddl::DISCARD_TEMP);
+    }
     let result = advance(run, conn, schema, &mut done);
     line(schema, &done, result, started.elapsed())
 }
