@@ -2,7 +2,7 @@
 
 use diesel::{Connection, connection::SimpleConnection};
 use tenantry::{
-    migrate::{Migrations, Run, apply},
+    migrate::{Event, Interrupt, Migrations, Observer, Run, apply},
     provision,
     testing::TestDatabase,
 };
@@ -177,4 +177,25 @@ fn an_index_without_a_name_leaves_none_behind_either() {
     let indexes =
         "SELECT relname FROM pg_class WHERE relkind = 'i' AND relnamespace = 'acme'::regnamespace AND relname ~ '^t_' ";
     assert_eq!(tenants.db.texts(indexes), ["t_a_idx"]);
+}
+
+#[test]
+fn when_the_run_is_stopped_nobody_else_enters_the_lane() {
+    struct StopLater<'i>(&'i Interrupt, std::sync::Once);
+    impl Observer for StopLater<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.1.call_once(|| self.0.stop());
+            }
+        }
+    }
+    let names: Vec<String> = (0..30).map(|number| format!("t{number:02}")).collect();
+    let tenants = with_table(names.iter().map(String::as_str));
+    let slow = ("2_slow", "SELECT pg_sleep(0.5) WHERE current_schema() <> 'public'; SELECT 'CONCURRENTLY'", "SELECT 1");
+    let (all, interrupt) = (migrations(&[TABLE, slow]), Interrupt::new());
+    let stop = StopLater(&interrupt, std::sync::Once::new());
+    let report = tenants.run(&Run::new(&all).jobs(4).observer(&stop).interrupt(&interrupt), &all).unwrap();
+    // The one that ended first, and the one that had entered when it was told.
+    assert!((1..=2).contains(&(report.count("migrated") - 1)), "{:?}", outcomes(&report));
+    assert_eq!(report.count("failed"), 0);
 }
