@@ -76,7 +76,11 @@ pub(super) fn on_one(run: &Run<'_>, conn: &mut PgConnection, schemas: &[SchemaNa
     let mut lines = Lines::default();
     let result = attempts(run, schemas, &failed, &mut lines, |pass, schemas| {
         let on = schemas.iter().take_while(|_| !pass.is_over());
-        let mut lines: Vec<Line> = on.map(|schema| pass.told(worker::alone(run, conn, schema))).collect();
+        let mut alone = |schema| {
+            worker::forget(conn);
+            pass.told(worker::alone(run, conn, schema))
+        };
+        let mut lines: Vec<Line> = on.map(&mut alone).collect();
         worker::read_back(run, conn, &mut lines);
         Ok(lines)
     });

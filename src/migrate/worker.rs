@@ -144,6 +144,7 @@ impl<'p> Worker<'p> {
 
     fn one_by_one(&mut self, tasks: &[Task<'_>]) -> Result<(), Error> {
         for task in tasks {
+            forget(&mut self.conn);
             if self.conn.is_broken() {
                 self.reconnect()?;
             }
@@ -195,15 +196,21 @@ fn task<'m>(run: &Run<'m>, schema: &SchemaName, state: State) -> Result<Option<T
     })
 }
 
+/// Drops what the last tenant's script has left of temporary tables. A connection that is lost is then known to be.
+pub(super) fn forget(conn: &mut PgConnection) {
+    // A caller's transaction may be using its own.
+    if depth(conn) == 0
+        && let Err(error) = conn.batch_execute(ddl::DISCARD_TEMP)
+    {
+        tracing::debug!(%error, "Could not drop temporary tables");
+    }
+}
+
 /// Takes one schema to the goal in a transaction of its own.
 pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName) -> Line {
     let _span = tracing::info_span!("tenant", tenant.schema = %schema).entered();
     let started = Instant::now();
     let mut done = Vec::new();
-    // A caller's transaction may be using its own. On a connection that is lost, the next statement says so.
-    if depth(conn) == 0 {
-        let _ = conn.batch_execute(ddl::DISCARD_TEMP);
-    }
     let result = advance(run, conn, schema, &mut done);
     line(schema, &done, result, started.elapsed())
 }

@@ -605,3 +605,28 @@ fn who_waits_for_a_tenants_lock_stops_when_the_run_is_stopped() {
     let report = within(20, work, || drop(holder)).expect("an end");
     assert_eq!(outcomes(&report), ["public migrated", "acme not reached"]);
 }
+
+#[test]
+fn a_connection_that_is_lost_between_two_tenants_costs_neither() {
+    struct Cut<'t>(&'t Tenants, AtomicUsize);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event
+                && self.1.fetch_add(1, Ordering::SeqCst) == 2
+            {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+        }
+    }
+    let names = names(40);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    // One that is taken alone.
+    let script = "SET LOCAL work_mem = '8MB'; ALTER TABLE t ADD b int";
+    let (all, cut) = (migrations(&[TABLE, ("2_column", script, "")]), Cut(&tenants, AtomicUsize::new(0)));
+    let report = tenants.run(&Run::new(&all).jobs(1).attempts(1).observer(&cut), &all).unwrap();
+    assert_eq!(report.failures().map(|(_, error)| error.chain()).collect::<Vec<_>>(), Vec::<String>::new());
+}
