@@ -23,7 +23,7 @@ use crate::{doctor::same_key, pg::tables::equal, quote};
 
 /// A foreign key from some other schema into `public`.
 #[derive(Debug, Clone, QueryableByName)]
-pub(super) struct Outside {
+struct Outside {
     #[diesel(sql_type = Text)]
     schema: String,
     #[diesel(sql_type = Text)]
@@ -37,7 +37,7 @@ pub(super) struct Outside {
 }
 
 /// The foreign keys from other schemas into `public`.
-pub(super) fn outside(conn: &mut PgConnection) -> QueryResult<Vec<Outside>> {
+fn outside(conn: &mut PgConnection) -> QueryResult<Vec<Outside>> {
     let columns = |table: &str, key: &str| {
         format!(
             "ARRAY(SELECT a.attname::text FROM unnest(k.{key}) WITH ORDINALITY u(attnum, at) \
@@ -66,7 +66,6 @@ impl Proposer<'_> {
         conn: &mut PgConnection,
         proposal: &Proposal,
         held: Option<&BTreeMap<String, BTreeSet<Row>>>,
-        outside: &[Outside],
         recorder: &Recorder<'_>,
         outcome: &mut Outcome,
     ) -> QueryResult<()> {
@@ -81,7 +80,8 @@ impl Proposer<'_> {
             }
         }
         originals.retain(|_, rows| !rows.is_empty());
-        self.keep_what_is_needed(conn, &mut originals, outside, outcome)?;
+        let outside = outside(conn)?;
+        self.keep_what_is_needed(conn, &mut originals, &outside, outcome)?;
         self.delete(conn, &originals, recorder, outcome)
     }
 

@@ -6,7 +6,7 @@ use super::{
     Outcome, Report, TenantReport,
     blueprint::Blueprints,
     claims::Claims,
-    memory, originals,
+    memory,
     proposal::Excluded,
     propose::Proposer,
     tenant::{Common, Turn, begin},
@@ -31,7 +31,7 @@ pub struct Repair<'a> {
     pub(super) migrations: Option<&'a Migrations>,
     pub(super) record: bool,
     pub(super) lock_timeout: Duration,
-    remove_originals: bool,
+    pub(super) remove_originals: bool,
     dry_run: bool,
     only: Option<Vec<SchemaName>>,
     found: Option<Found>,
@@ -212,8 +212,7 @@ impl<'a> Repair<'a> {
             Some(migrations) => Blueprints::draw(conn, migrations, &schemas, self.lock_timeout)?,
             None => Blueprints::default(),
         };
-        let outside = self.remove_originals.then(|| originals::outside(conn)).transpose()?;
-        Ok(Common { public, belongings, blueprints, outside })
+        Ok(Common { public, belongings, blueprints })
     }
 
     fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, common: &Common) -> Result<Examined, Error> {

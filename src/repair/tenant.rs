@@ -17,7 +17,6 @@ use super::{
     claims::Claims,
     constraints::{self, Cure},
     memory::Recorder,
-    originals::Outside,
     proposal::{Excluded, Proposal, Roots},
     propose::Proposer,
     rows::{PLAIN_TEXTS, Row},
@@ -49,8 +48,6 @@ pub(super) struct Common {
     pub(super) public: Tables,
     pub(super) belongings: Option<Belongings>,
     pub(super) blueprints: Blueprints,
-    /// The foreign keys into `public`, if originals are to be removed.
-    pub(super) outside: Option<Vec<Outside>>,
 }
 
 /// What was done, and under which number.
@@ -97,7 +94,7 @@ impl Turn<'_> {
         let proposal = proposer.propose(conn, &Excluded::new())?;
         let remembers = self.repair.record && !self.rehearsal;
         let recorder =
-            match remembers && !(before.findings.is_empty() && cures.is_empty() && self.common.outside.is_none()) {
+            match remembers && !(before.findings.is_empty() && cures.is_empty() && !self.repair.remove_originals) {
                 true => Recorder::begin(conn, schema, repair)?,
                 false => Recorder::silent(schema),
             };
@@ -113,9 +110,9 @@ impl Turn<'_> {
         outcome.sequences = sequences::advance(conn, schema, numbering, self.rehearsal, &recorder)?;
         constraints::put_right(conn, schema, cures, &recorder, &mut outcome)?;
         self.look_again(conn, &before, &refused, &outcome)?;
-        if let Some(outside) = self.common.outside.as_ref().filter(|_| self.claims.unexamined.is_empty()) {
+        if self.repair.remove_originals && self.claims.unexamined.is_empty() {
             let held = self.claims.held.get(schema);
-            proposer.remove_originals(conn, &proposal, held, outside, &recorder, &mut outcome)?;
+            proposer.remove_originals(conn, &proposal, held, &recorder, &mut outcome)?;
         }
         outcome.left.sort();
         let number = recorder.end(conn, outcome.changes())?;

@@ -8,6 +8,7 @@ use tenantry::{
     domain::{self, Registry},
     migrate::{Migrations, Run},
     pg,
+    repair::Repair,
     testing::TestDatabase,
 };
 
@@ -131,7 +132,7 @@ fn rows_that_refer_to_public_are_found_and_can_be_repaired() {
     assert_eq!(told(&report), ["orphan acme users_userprofile 1"]);
     assert_eq!(report.findings[0].fix, Fix::Command("tenantry repair".into()));
     let listing = Registry.list(&mut db.connect()).unwrap();
-    tenantry::repair::Repair::new(domain::rules()).run(&mut db.connect(), &listing).unwrap();
+    Repair::new(domain::rules()).run(&mut db.connect(), &listing).unwrap();
     // The original stays in public, which is no illness.
     let report = examine(&db, &doctor());
     assert_eq!(told(&report), ["copy acme business_business 1"]);
@@ -849,4 +850,59 @@ fn tenants_that_come_and_go_and_change_meanwhile_are_no_findings() {
             assert_eq!(told(&report), Vec::<String>::new(), "{:#?}", report.findings);
         }
     });
+}
+
+/// Plants an illness in acme, has exactly it found, repaired, and nothing found.
+#[track_caller]
+fn check_repair(plant: &str, expected: &[&str]) {
+    let db = fleet();
+    force(&db, "acme", plant);
+    let report = examine(&db, &doctor());
+    assert_eq!(told(&report), expected, "{:#?}", report.findings);
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    let migrations = domain::migrations().unwrap();
+    let repair = Repair::new(domain::rules()).migrations(migrations).findings(&report.findings).remove_originals(true);
+    let repaired = repair.run(conn, &listing).unwrap();
+    assert!(repaired.is_healthy(), "{repaired:#?}");
+    assert_eq!(found(&db), Vec::<String>::new(), "repaired: {repaired:#?}");
+}
+
+#[test]
+fn what_a_repair_can_put_right_is_not_found_again() {
+    let drop = "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_business_id_fk";
+    let add = "ALTER TABLE users_userprofile ADD CONSTRAINT users_userprofile_business_id_fk FOREIGN KEY (business_id) REFERENCES";
+    check_repair(
+        &format!(
+            "INSERT INTO public.business_business (id, name) VALUES ('{B1}', 'X'); UPDATE users_userprofile SET business_id = '{B1}'"
+        ),
+        &["orphan acme users_userprofile 1"],
+    );
+    check_repair(
+        &format!(
+            "INSERT INTO public.users_userprofile (id, user_id, tenant_id) VALUES (9, '{B2}', {T_ACME}); INSERT INTO public.custom_auth_user (id, email) VALUES ('{B2}', 'b@example.com')"
+        ),
+        &["stray acme users_userprofile 1"],
+    );
+    check_repair(
+        "ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL; UPDATE users_userprofile SET updated_at = NULL",
+        &["nulls acme users_userprofile 1"],
+    );
+    check_repair("UPDATE users_userprofile SET id = 7", &["sequence-behind acme users_userprofile 1"]);
+    check_repair(
+        "INSERT INTO public.business_business SELECT * FROM business_business",
+        &["copy acme business_business 1"],
+    );
+    check_repair(
+        &format!(
+            "INSERT INTO public.business_business SELECT * FROM business_business; {drop}; {add} public.business_business ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED"
+        ),
+        &["copy acme business_business 1", "foreign-key-leak acme users_userprofile 1"],
+    );
+    check_repair(
+        &format!("{drop}; {add} business_business ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"),
+        &["not-valid acme users_userprofile 1"],
+    );
+    check_repair(drop, &["missing acme users_userprofile 1"]);
+    check_repair(&format!("{drop}; {add} business_business"), &["changed acme users_userprofile 1"]);
 }
