@@ -115,8 +115,15 @@ impl Tables {
         self.tables.get(table).map_or(&[], |table| &table.columns)
     }
 
+    /// A table, by its schema's quoted name, without the rows of tables that inherit from it; with those of its
+    /// partitions, which are its own.
+    pub(crate) fn only(&self, schema: &str, table: &str) -> String {
+        let partitioned = self.tables.get(table).is_some_and(|table| table.partitioned);
+        format!("{}{schema}.{}", if partitioned { "" } else { "ONLY " }, quote::identifier(table))
+    }
+
     /// The type of a column.
-    fn kind(&self, table: &str, column: &str) -> Option<&str> {
+    pub(crate) fn kind(&self, table: &str, column: &str) -> Option<&str> {
         self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
     }
 

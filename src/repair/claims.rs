@@ -6,14 +6,16 @@ use std::{
 };
 
 use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
     sql_types::{Array, BigInt, Nullable, Text},
 };
 
 use super::{
     admit::content,
     proposal::{Contested, SpokenFor},
-    rows::{self, Place, Row},
+    rows::{self, PLAIN_TEXTS, Place, Row},
 };
 use crate::{
     Error, SchemaName,
@@ -22,7 +24,6 @@ use crate::{
         atomically, lock,
         tables::{self, Tables, equal},
     },
-    quote,
 };
 
 /// How many tenants one query asks. Each holds locks on a table and its indexes.
@@ -116,6 +117,7 @@ impl Claims {
         let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let found = atomically::<_, Error>(conn, |conn| {
             lock::bound(conn, patience, None)?;
+            conn.batch_execute(PLAIN_TEXTS)?;
             let found = tables::read_many(conn, &names)?;
             let known: Vec<(&SchemaName, &Tables)> = tenants
                 .iter()
@@ -169,11 +171,11 @@ fn holders(
         }
         Some(format!(
             "SELECT {place} AS place, {text} AS key, {at}::bigint AS at \
-             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {here}",
+             FROM {table} p JOIN {theirs} t ON {same} WHERE {here}",
             place = rows::place("p"),
             text = rows::key_text(Some(structure), "p"),
-            schema = schema.quoted(),
-            table = quote::identifier(table),
+            table = public.only("public", table),
+            theirs = tenant.only(&schema.quoted(), table),
             same = same.join(" AND "),
         ))
     };

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use diesel::PgConnection;
+use diesel::{PgConnection, connection::SimpleConnection};
 
 use super::{
     Outcome, Report, TenantReport,
@@ -9,6 +9,7 @@ use super::{
     originals,
     proposal::Excluded,
     propose::Proposer,
+    rows::PLAIN_TEXTS,
     tenant::{Common, Turn},
 };
 use crate::{
@@ -181,7 +182,7 @@ impl<'a> Repair<'a> {
             Some(migrations) => Blueprints::draw(conn, migrations, &schemas, self.lock_timeout)?,
             None => Blueprints::default(),
         };
-        let outside = self.remove_originals.then(|| originals::outside(conn)).transpose()?;
+        let outside = self.remove_originals.then(|| originals::outside(conn, &SchemaName::public())).transpose()?;
         Ok(Common { public, belongings, blueprints, outside })
     }
 
@@ -190,6 +191,7 @@ impl<'a> Repair<'a> {
         let turn = Turn { repair: self, tenant, common, claims: &claims, rehearsal: true };
         scope::transaction(conn, &tenant.schema, |scoped| {
             lock::bound(scoped, self.lock_timeout, None)?;
+            scoped.batch_execute(PLAIN_TEXTS)?;
             Ok(turn.examine(scoped)?)
         })
     }
@@ -212,6 +214,7 @@ impl<'a> Repair<'a> {
             let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(examined) };
             let proposal = scope::transaction::<_, Error>(conn, &tenant.schema, |scoped| {
                 lock::bound(scoped, self.lock_timeout, None)?;
+                scoped.batch_execute(PLAIN_TEXTS)?;
                 Ok((proposer.propose(scoped, &Excluded::new())?, proposer.strays(scoped)?))
             });
             match proposal {
