@@ -8,7 +8,7 @@ mod model;
 mod world;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -36,12 +36,12 @@ use crate::support::dump;
 
 #[test]
 fn every_row_of_an_orderly_world_comes_to_its_tenant() {
-    check_all(Mood::Orderly, 10);
+    check_all(Mood::Orderly, 4);
 }
 
 #[test]
 fn a_wild_world_is_repaired_as_far_as_it_is_certain() {
-    check_all(Mood::Wild, 20);
+    check_all(Mood::Wild, 6);
 }
 
 /// Checks worlds from the seed on. Of one that fails, the rows are told without which it would not.
@@ -114,20 +114,62 @@ fn check(world: &World, mood: Mood) {
     if !outcomes.values().any(contested) || !changes {
         assert!(!changes && dump(&db) == after, "a second repair does nothing: {again:#?}");
     }
-    if let Some(id) = again.repair {
-        assert!(Undo::new(id).run(conn).unwrap().is_healthy());
+    let loosened = again.repair.map(|id| undo(conn, id)).unwrap_or_default();
+
+    if let Some(id) = report.repair {
+        let loosened = [loosened, undo(conn, id)].concat();
+        assert_eq!(dump(&db), before.not_valid(&loosened), "an undo leaves all as it was");
     }
 
-    let Some(id) = report.repair else { return assert_eq!(dump(&db), before) };
+    // The same with what is in `public` no more, but for foreign keys that would not let it back.
+    conn.batch_execute(&broken_in_public(world)).unwrap();
+    let before = dump(&db);
+    let report = Repair::new(&rules).remove_originals(true).run(conn, &listing).unwrap();
+    let removed: i64 =
+        self::outcomes(&report).values().flat_map(|outcome| &outcome.removed).map(|removed| removed.rows).sum();
+    let found = rows(conn, world);
+    assert_eq!(public(&planted(world)).len() as i64 - public(&found).len() as i64, removed);
+    let what = |row: &Row| (row.table, row.values.clone());
+    let known: BTreeSet<_> = found.iter().map(what).collect();
+    for row in &world.rows {
+        assert!(known.contains(&what(row)), "{row:?} is lost: {report:#?}");
+    }
+    if let Some(id) = report.repair {
+        undo(conn, id);
+        assert_eq!(dump(&db), before, "an undo brings the originals back");
+    }
+}
+
+/// Drops the foreign keys that rows of `public` break.
+fn broken_in_public(world: &World) -> String {
+    let mut sql = String::from("SELECT 1;");
+    for (child, table) in world.tables.iter().enumerate() {
+        for (at, reference) in table.references.iter().enumerate() {
+            let public = |table| world.rows.iter().filter(move |row| (row.schema, row.table) == (0, table));
+            let has = |key: &Vec<String>| {
+                public(reference.parent).any(|row| world.values(row, &world.target(reference)).as_ref() == Some(key))
+            };
+            let broken = public(child).filter_map(|row| world.values(row, &reference.columns)).any(|key| !has(&key));
+            if reference.states[0] != State::Missing && broken {
+                let name = identifier(&format!("{child} to {at}"));
+                sql += &format!("ALTER TABLE public.{} DROP CONSTRAINT {name};", identifier(table.name));
+            }
+        }
+    }
+    sql
+}
+
+/// Takes a repair back, all of it, and tells which foreign keys are NOT VALID now: one that was valid over rows that
+/// break it cannot be made so again.
+#[track_caller]
+fn undo(conn: &mut PgConnection, id: i64) -> Vec<(String, String)> {
     let undone = Undo::new(id).run(conn).unwrap();
     assert!(undone.is_healthy(), "{undone:#?}");
     let loosened = undone.tenants.iter().flat_map(|tenant| {
         let Undone { loosened, .. } = tenant.result.as_ref().unwrap();
         loosened.iter().map(|name| (tenant.schema.clone(), name.clone()))
     });
-    // One that was valid over such rows cannot be made so again.
-    let loosened: Vec<(String, String)> = loosened.collect();
-    assert_eq!(dump(&db), before.not_valid(&loosened), "an undo leaves all as it was");
+    loosened.collect()
 }
 
 fn listing() -> Listing {
