@@ -20,7 +20,7 @@ use tenantry::{
     domain::{self, Registry},
     migrate::Run,
     pg,
-    repair::{REPAIRED, Repair},
+    repair::{KINDS, Repair},
     testing::TestDatabase,
 };
 use uuid::Uuid;
@@ -153,7 +153,7 @@ fn naively(db: &TestDatabase, tenants: usize) -> BTreeSet<String> {
 /// How long the repair takes once the doctor has found whom.
 fn repair(db: &TestDatabase, schemas: &[SchemaName]) -> f64 {
     let migrations = domain::migrations().expect("the migrations");
-    let found = Doctor::new(migrations, &Registry, domain::rules()).only(REPAIRED.iter().copied());
+    let found = Doctor::new(migrations, &Registry, domain::rules()).only(KINDS.iter().copied());
     let found = found.run(&|| pg::connect(db.config())).expect("a report");
     let conn = &mut db.connect();
     let listing = Registry.list(conn).expect("the tenants");

@@ -123,6 +123,16 @@ pub enum Error {
         /// What came after it.
         later: Vec<String>,
     },
+    /// A migration is to be taken back that only another program has.
+    #[error(
+        "migration {version} of schema `{schema}` is to be taken back, and this program does not have it: use one that does"
+    )]
+    UnknownVersion {
+        /// Where.
+        schema: SchemaName,
+        /// Which.
+        version: String,
+    },
     /// The run was stopped before it had begun.
     #[error("stopped before anything was done")]
     Stopped,

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::{
     Error, SchemaName,
-    directory::TenantDirectory,
+    directory::{Listing, TenantDirectory},
     doctor::Rules,
     migrate::{self, Connector, Goal, Line, Migrations, Plan, Report, Run, SchemaStatus, State, survey},
-    pg::lock,
+    pg::{atomically, lock},
     runs,
 };
 
@@ -57,11 +57,15 @@ impl Fleet<'_> {
             let mut outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
                 let report = run.tenants(connect, schemas)?;
                 // Idle all the while, it may have been lost without a word.
-                if conn.batch_execute("SELECT 1").is_err() {
-                    *conn = run.open(connect)?;
+                if conn.batch_execute("SELECT 1").is_err()
+                    && let Ok(another) = run.open(connect)
+                {
+                    *conn = another;
                 }
                 Ok(report)
             });
+            // By its own name it would still be cancelled. If it is lost, the next statement says so.
+            let _ = conn.batch_execute("RESET application_name");
             if let Some(number) = number
                 && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
             {
@@ -91,14 +95,20 @@ impl Fleet<'_> {
         conn: &mut PgConnection,
         tenants: impl FnOnce(&mut PgConnection, &[SchemaName]) -> Result<Report, Error>,
     ) -> Result<Report, Error> {
+        run.check()?;
         let whole = self.directory.is_whole();
+        // A choice that cannot be made is refused before anything is done. Whatever else is in the way may be what
+        // the migrations of `public` make.
+        if self.directory.is_choice()
+            && let Err(error @ (Error::Request { .. } | Error::SchemaName { .. })) =
+                atomically(conn, |conn| self.listing(run, conn))
+        {
+            return Err(error);
+        }
         let first = if run.public_is_first() { Some(run.public(conn)?) } else { None };
         // The registry may have been made by that very migration.
-        let listing = self.directory.list(conn)?;
+        let listing = self.listing(run, conn)?;
         let schemas = run.concerned(listing.schemas());
-        if let (Some(number), false) = (run.number, whole) {
-            runs::chose(conn, number, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
-        }
         let mut report = tenants(conn, &schemas)?;
         let public = match first {
             Some(line) => Some(line),
@@ -115,9 +125,24 @@ impl Fleet<'_> {
             let source = rule.clone();
             Line::idle(name.as_str(), Err(Error::SchemaName { name: name.clone(), source }))
         }));
-        report.edited = self.edited(conn)?;
+        report.edited = self.edited(conn).unwrap_or_else(|error| {
+            tracing::warn!(error = %error.chain(), "Could not look for edited migrations");
+            Vec::new()
+        });
         report.run = run.number;
         Ok(report)
+    }
+
+    /// Lists the tenants and, where they were chosen among others, remembers which they are.
+    fn listing(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Listing, Error> {
+        let listing = self.directory.list(conn)?;
+        if let (Some(number), true) = (run.number, self.directory.is_choice()) {
+            let schemas = run.concerned(listing.schemas());
+            let public = run.public_is_last(self.directory.is_whole()).then_some("public");
+            let chosen: Vec<&str> = schemas.iter().map(SchemaName::as_str).chain(public).collect();
+            runs::chose(conn, number, &chosen)?;
+        }
+        Ok(listing)
     }
 
     fn edited(&self, conn: &mut PgConnection) -> Result<Vec<String>, Error> {
@@ -161,9 +186,15 @@ impl Fleet<'_> {
 }
 
 impl Status {
-    /// The schemas, and the directory's refused entries, that are not known to have this version.
+    /// The schemas, and the directory's refused entries, that are not known to have this version and all before it.
     pub fn lacking(&self, version: &str) -> Vec<&str> {
-        let has = |status: &&SchemaStatus| matches!(&status.state, State::Known { applied, .. } if applied.iter().any(|known| known == version));
+        let has = |status: &&SchemaStatus| match &status.state {
+            State::Known { applied, out_of_order, .. } => {
+                applied.iter().any(|known| known == version)
+                    && out_of_order.iter().all(|missing| missing.as_str() > version)
+            }
+            _ => false,
+        };
         let schemas = self.schemas.iter().filter(|status| !has(status)).map(|status| status.schema.as_str());
         schemas.chain(self.refused.iter().map(|(name, _)| name.as_str())).collect()
     }

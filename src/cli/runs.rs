@@ -1,4 +1,6 @@
-use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use diesel::PgConnection;
 use serde_json::json;
@@ -32,10 +34,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Do for the tenants that failed or were not reached what the run was to do
+    /// Do for the tenants that failed or were not reached what the run was to do. Asks before it takes anything back
     Retry {
         /// Its number
         run: i64,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
         #[command(flatten)]
         how: run::Options,
     },
@@ -60,7 +65,7 @@ impl Args {
         match &self.verb {
             Verb::List { limit, json } => list(conn, *limit, *json),
             Verb::Show { run, json } => show(conn, *run, *json),
-            Verb::Retry { run, how } => retry(conn, *run, how, fleet, config),
+            Verb::Retry { run, yes, how } => retry(conn, *run, *yes, how, fleet, config),
             Verb::Revert { run, dry_run, yes, how } => {
                 runs::find(conn, *run)?;
                 let goal = Goal::Unapply { versions: runs::applied(conn, *run)? };
@@ -90,21 +95,40 @@ fn show(conn: &mut PgConnection, id: i64, json: bool) -> Result<Health> {
     Ok(Health::Good)
 }
 
-fn retry(conn: &mut PgConnection, id: i64, how: &run::Options, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+fn retry(
+    conn: &mut PgConnection,
+    id: i64,
+    yes: bool,
+    how: &run::Options,
+    fleet: Fleet<'_>,
+    config: &Config,
+) -> Result<Health> {
     let run = runs::find(conn, id)?;
     let goal: Goal = serde_json::from_value(run.options["goal"].clone())
         .with_context(|| format!("run {id} was made by another version, {}", run.program))?;
     let listed = fleet.directory.list(conn)?.schemas();
     let mut names = runs::left(conn, &run, listed.iter().map(SchemaName::as_str))?;
+    let mut begun = BTreeSet::new();
     if !goal.is_repeatable() {
         // What was done there before it failed would be done twice.
-        for step in runs::steps(conn, id)? {
-            names.remove(&step.schema);
-        }
+        begun.extend(runs::steps(conn, id)?.into_iter().map(|step| step.schema).filter(|schema| names.remove(schema)));
+    }
+    // A run that was cut short was done with them, but one that failed there was not.
+    if run.ended_at.is_some() && run.error.is_none() && !begun.is_empty() {
+        let begun: Vec<String> = begun.into_iter().collect();
+        bail!(
+            "run {id} did a part in {}: see with `tenantry status` what they have, and go on from there",
+            begun.join(", ")
+        );
     }
     if names.is_empty() {
         output::print(&format!("nothing is left to do of run {id}"));
         return Ok(Health::Good);
     }
-    how.run(Fleet { directory: &Named { directory: fleet.directory, names }, ..fleet }, config, &goal)
+    let left = Named { directory: fleet.directory, names };
+    let fleet = Fleet { directory: &left, ..fleet };
+    match goal {
+        Goal::Latest => how.run(fleet, config, &goal),
+        _ => revert::back(&goal, false, yes, how, fleet, config),
+    }
 }

@@ -30,6 +30,12 @@ pub trait TenantDirectory {
     fn is_whole(&self) -> bool {
         true
     }
+
+    /// Whether these were chosen among others, so that a run remembers which they were. Defaults to
+    /// not being [whole](TenantDirectory::is_whole).
+    fn is_choice(&self) -> bool {
+        !self.is_whole()
+    }
 }
 
 /// A tenant, as its directory knows it.
@@ -65,9 +71,10 @@ impl Listing {
         listing
     }
 
-    /// The tenants' schemas.
+    /// The tenants' schemas, each once.
     pub fn schemas(&self) -> Vec<SchemaName> {
-        self.tenants.iter().map(|tenant| tenant.schema.clone()).collect()
+        let mut seen = BTreeSet::new();
+        self.tenants.iter().map(|tenant| &tenant.schema).filter(|schema| seen.insert(*schema)).cloned().collect()
     }
 }
 

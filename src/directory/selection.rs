@@ -92,7 +92,7 @@ impl Selected<'_> {
 
 /// Those of another directory's tenants whose schemas have these names.
 ///
-/// With `public` among the names it counts as [whole](TenantDirectory::is_whole).
+/// With `public` among the names it counts as [whole](TenantDirectory::is_whole) if that directory does.
 #[allow(missing_debug_implementations)] // the directory has none
 pub struct Named<'d> {
     /// The tenants to choose from.
@@ -110,7 +110,11 @@ impl TenantDirectory for Named<'_> {
     }
 
     fn is_whole(&self) -> bool {
-        self.names.contains("public")
+        self.names.contains("public") && self.directory.is_whole()
+    }
+
+    fn is_choice(&self) -> bool {
+        true
     }
 }
 

@@ -105,8 +105,20 @@ pub(crate) fn examine_beside(
     public: &Tables,
     belongings: Option<&Belongings>,
 ) -> QueryResult<Examined> {
+    let tables = tables::read(conn, &tenant.schema)?;
+    examine_rows(conn, tenant, rules, tables, public, belongings)
+}
+
+/// [`examine_beside`] with the tenant's own structure at hand too.
+pub(crate) fn examine_rows(
+    conn: &mut PgConnection,
+    tenant: &TenantEntry,
+    rules: &Rules,
+    tables: Tables,
+    public: &Tables,
+    belongings: Option<&Belongings>,
+) -> QueryResult<Examined> {
     let schema = &tenant.schema;
-    let tables = tables::read(conn, schema)?;
     let references = references(&tables, public);
     let mut examined = Examined { findings: Vec::new(), tenant: tables, references, strays: BTreeMap::new() };
     let fills: Vec<&Fill> = examined.fills(rules).collect();

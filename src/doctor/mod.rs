@@ -26,7 +26,7 @@ mod wanted;
 
 pub(crate) use belongings::{Belongings, Title};
 pub use examine::{Examined, Problem, Symptom, examine};
-pub(crate) use examine::{examine_beside, references, same_key};
+pub(crate) use examine::{examine_beside, examine_rows, references, same_key};
 pub use kind::Kind;
 pub(crate) use plan::forbidden_nulls;
 pub use report::{Finding, Fix, NotCompared, Report, Severity};

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection, result::Error as DieselError};
 
 use super::{
-    Migrations, Run, outside,
+    Goal, Migrations, Run, outside,
     set::Script,
     step::{self, Step},
 };
@@ -67,7 +67,7 @@ pub(super) fn advance<'m>(
                 done.push(step);
                 left = Some(rest);
             }
-            Err(error) if collisions < COLLISIONS && is_race(conn, schema, &error) => {
+            Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
                 tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
@@ -82,10 +82,11 @@ pub(super) fn advance<'m>(
 const COLLISIONS: u32 = 5;
 
 /// Whether somebody else was doing the same at the same time.
-fn is_race(conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
+fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
-        // Diesel records a version after its script, so ours may have found the tables and not the row.
-        Error::Migration { version, .. } if transient::of(error).is_none() => {
+        // Diesel records a version after its script, so ours may have found the tables and not the row. A version that
+        // was to be taken back is recorded anyway.
+        Error::Migration { version, .. } if transient::of(error).is_none() && *run.goal == Goal::Latest => {
             atomically(conn, |conn| catalog::versions(conn, &[schema]))
                 .is_ok_and(|found| found.values().flatten().any(|recorded| recorded == version))
         }
@@ -104,7 +105,7 @@ fn stage<'m>(
     // What is set here would stay so for the rest of a caller's transaction.
     let before = nested.then(|| lock::bounds(tenant)).transpose()?;
     lock::bound(tenant, run.lock_timeout, run.statement_timeout)?;
-    lock::schema(tenant, &schema, run.lock_timeout)?;
+    lock::schema_unless(tenant, &schema, run.lock_timeout, || run.is_stopped())?;
     ddl::create_history(tenant)?;
     let applied = catalog::versions(tenant, &[&schema])?.remove(schema.as_str()).unwrap_or_default();
     let mut left = match left {
@@ -113,19 +114,23 @@ fn stage<'m>(
     };
     let engine = engine::detect(tenant)?;
     // An index on a table that nobody else can see yet needs no care for them.
-    let all_inside = nested || applied.is_empty();
-    let mut done = Vec::new();
-    while let Some(step) = left.pop_front_if(|step| all_inside || step.migration.runs_in_transaction()) {
-        perform(tenant, run.migrations, step, engine).map_err(|source| failed(&schema, step, source))?;
-        done.push(step);
+    let fresh = applied.is_empty();
+    let inside = |step: &mut Step<'_>| nested || step.migration.runs_in_transaction() || fresh && step.fits_inside();
+    let mut steps = Vec::new();
+    while let Some(step) = left.pop_front_if(inside) {
+        steps.push(step);
     }
-    if let (Some(number), false) = (run.number, done.is_empty()) {
-        tenant.batch_execute(&step::remember(number, &schema, &done))?;
+    // First, since a script may take a role that cannot write it.
+    if let (Some(number), false) = (run.number, steps.is_empty()) {
+        tenant.batch_execute(&step::remember(number, &schema, &steps))?;
+    }
+    for step in &steps {
+        perform(tenant, run.migrations, *step, engine).map_err(|source| failed(&schema, *step, source))?;
     }
     if let Some(before) = before {
-        lock::restore(tenant, &before)?;
+        lock::restore(tenant, "SET LOCAL", &before)?;
     }
-    Ok((done, left))
+    Ok((steps, left))
 }
 
 fn perform(

@@ -41,6 +41,9 @@ pub(super) fn on_many(run: &Run<'_>, connect: &Connector<'_>, schemas: &[SchemaN
             run.observer.on(&Event::Wave { name: &wave.name, tenants: wave.schemas.len() });
         }
         attempts(run, &wave.schemas, &failed, &mut lines, |pass, schemas| pass.on_many(connect, schemas))?;
+        if is_over(run, &failed) {
+            break;
+        }
         // Who was not reached did not succeed, either.
         let is_done = |schema: &SchemaName| lines.0.get(schema.as_str()).is_some_and(|line| line.result.is_ok());
         let many = wave.schemas.iter().filter(|schema| !is_done(schema)).count();
@@ -73,7 +76,11 @@ pub(super) fn on_one(run: &Run<'_>, conn: &mut PgConnection, schemas: &[SchemaNa
     let mut lines = Lines::default();
     let result = attempts(run, schemas, &failed, &mut lines, |pass, schemas| {
         let on = schemas.iter().take_while(|_| !pass.is_over());
-        let mut lines: Vec<Line> = on.map(|schema| pass.told(worker::alone(run, conn, schema))).collect();
+        let mut alone = |schema| {
+            worker::forget(conn);
+            pass.told(worker::alone(run, conn, schema))
+        };
+        let mut lines: Vec<Line> = on.map(&mut alone).collect();
         worker::read_back(run, conn, &mut lines);
         Ok(lines)
     });
@@ -99,7 +106,7 @@ impl Pass<'_, '_> {
     /// The line, once the observer was told of it.
     pub(super) fn told(&self, line: Line) -> Line {
         match &line.result {
-            Err(error) if !self.last && is_passing(self.run, error) => {
+            Err(error) if !self.last && is_passing(self.run, &line) => {
                 tracing::info!(tenant.schema = line.schema, error = %error.chain(), "`{}` is put off", line.schema);
                 self.run.observer.on(&Event::Deferred { line: &line });
             }
@@ -176,7 +183,8 @@ fn attempts(
         let pass = Pass { run, failed, last: attempt == run.attempts };
         let found = match make(&pass, &left) {
             Ok(found) => found,
-            Err(error) if attempt == 1 => return Err(error),
+            // What earlier waves have done is to be told.
+            Err(error) if attempt == 1 && lines.0.is_empty() => return Err(error),
             Err(error) => {
                 tracing::warn!(error = %error.chain(), attempt, "No connection for another attempt");
                 Vec::new()
@@ -184,8 +192,7 @@ fn attempts(
         };
         found.into_iter().for_each(|line| lines.add(line, attempt));
         // Those without a line were not reached, since a connection was lost.
-        let passing = |line: &Line| line.result.as_ref().is_err_and(|error| is_passing(run, error));
-        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(passing));
+        left.retain(|schema| lines.0.get(schema.as_str()).is_none_or(|line| is_passing(run, line)));
         if left.is_empty() || pass.last || is_over(run, failed) {
             break;
         }
@@ -199,11 +206,13 @@ fn attempts(
     Ok(())
 }
 
-/// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be.
-fn is_passing(run: &Run<'_>, error: &Error) -> bool {
-    match transient::of(error) {
+/// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be,
+/// and what was committed before the rest failed would be gone back behind.
+fn is_passing(run: &Run<'_>, line: &Line) -> bool {
+    match line.result.as_ref().err().and_then(transient::of) {
         Some(Transient::Lost) => run.goal.is_repeatable(),
-        passing => passing.is_some(),
+        Some(_) => run.goal.is_repeatable() || !line.is_changed(),
+        None => false,
     }
 }
 

@@ -66,6 +66,9 @@ impl Goal {
             let missing = |migration: &&Migration| !applied.iter().any(|version| version == migration.version());
             return Ok(migrations.expected(schema).filter(missing).map(Step::up).collect());
         }
+        if let Some(version) = self.unknown(schema, applied, migrations) {
+            return Err(Error::UnknownVersion { schema: schema.clone(), version: version.clone() });
+        }
         let mut down = self.down(schema, applied, migrations);
         check(schema, applied, &down, migrations)?;
         let up = if matches!(self, Self::Redo { .. }) { down.clone() } else { Vec::new() };
@@ -89,6 +92,16 @@ impl Goal {
             Some((status.schema.to_string(), down.iter().map(|migration| migration.version().into()).collect()))
         };
         Some(Self::Unapply { versions: found.iter().filter_map(versions).collect() })
+    }
+
+    /// What is to be taken back, and cannot be for want of its script.
+    fn unknown<'a>(&self, schema: &SchemaName, applied: &'a [String], migrations: &Migrations) -> Option<&'a String> {
+        let is_wanted = |version: &&String| match self {
+            Self::Revert { until: Until::Version(to), .. } => *version > to,
+            Self::Unapply { versions } => versions.get(schema.as_str()).is_some_and(|wanted| wanted.contains(version)),
+            _ => false,
+        };
+        applied.iter().filter(is_wanted).find(|version| migrations.set_of(schema, version).is_none())
     }
 
     /// What is to be taken back, in the order in which it was applied.
@@ -208,6 +221,23 @@ mod tests {
             &["04"],
             "migration 04 of schema `acme` has no way back: it has no down.sql, or an empty one",
         );
+    }
+
+    #[test]
+    fn what_another_program_has_applied_is_not_passed_over() {
+        let unknown = |version: &str| {
+            format!(
+                "migration {version} of schema `acme` is to be taken back, and this program does not have it: use one that does"
+            )
+        };
+        let unapply =
+            |version: &str| Goal::Unapply { versions: BTreeMap::from([("acme".into(), vec![version.into()])]) };
+        check(&unapply("99"), "acme", &["01", "99"], &unknown("99"));
+        check(&unapply("99"), "acme", &["01"], "");
+        let to = Goal::Revert { set: Set::Tenant, until: Until::Version("02".into()) };
+        check(&to, "acme", &["01", "02", "99"], &unknown("99"));
+        check(&to, "acme", &["01", "02", "00"], "");
+        check(&to, "public", &["01", "02", "p1", "p2"], "");
     }
 
     #[test]

@@ -54,16 +54,20 @@ pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) 
 fn part(task: &Task<'_>) -> Option<String> {
     let schema = &task.schema;
     let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
-    let mut part = format!("{path};\n");
+    let mut part = format!("{};\n{path};\n", ddl::DISCARD_TEMP);
     if task.fresh {
         part += CREATE_MIGRATIONS_TABLE;
     }
     for step in &task.steps {
         let Ok(Script::Sql(text)) = step.script() else { return None };
+        if statements::changes_settings(text) {
+            // What it sets would hold for the tenants behind it.
+            return None;
+        }
         let record = step.record(schema);
         let text = match step.migration.runs_in_transaction() {
             true => text,
-            false if task.fresh => &statements::without_concurrently(text),
+            false if task.fresh && step.fits_inside() => &statements::without_concurrently(text),
             false => return None,
         };
         // The record is written to the schema by its name, so that a missing one fails before its script runs

@@ -30,13 +30,19 @@ pub(super) fn perform(
     step: Step<'_>,
 ) -> Result<(), Error> {
     let _span = step.span().entered();
+    let is_taken = LANE.try_lock().is_err();
     let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Who did not have to wait was under way already.
+    if is_taken && run.is_stopped() {
+        return Err(Error::NotReached { reason: "the run was stopped while others were in the lane".into() });
+    }
     let mut session = scope::session(conn, schema)?;
-    lock::schema_for_session(&mut session, schema, run.lock_timeout)?;
+    let before = lock::bounds(&mut session)?;
+    lock::schema_for_session(&mut session, schema, run.lock_timeout, || run.is_stopped())?;
     session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
     let outcome = locked(run.number, &mut session, schema, step);
     // A connection that is lost has lost its lock and its settings, too.
-    let ended = session.batch_execute("RESET lock_timeout; RESET statement_timeout");
+    let ended = lock::restore(&mut session, "SET", &before);
     let released = lock::release(&mut session, schema);
     outcome?;
     ended?;
@@ -73,12 +79,17 @@ fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invali
     let statements = statements::split(script);
     for (at, statement) in statements.iter().enumerate() {
         let index = statements::concurrent_index(statement);
-        // Left by an attempt that was killed: no use to anybody, and in the way.
-        if let Some(index) = index.as_ref().filter(|index| invalid.contains(index)) {
-            conn.batch_execute(&ddl::drop_index_concurrently(schema, index))?;
+        match &index {
+            // Left by an attempt that was killed: no use to anybody, and in the way.
+            Some(index) if invalid.contains(index) => {
+                conn.batch_execute(&ddl::drop_index_concurrently(schema, index))?;
+            }
+            // Finished by one that was killed before it was recorded.
+            Some(index) if is_made(conn, schema, index, statement) => continue,
+            _ => {}
         }
         if let Err(error) = conn.batch_execute(statement) {
-            clean_up(conn, schema, index);
+            clean_up(conn, schema, invalid, index);
             return Err(match at {
                 0 => error.into(),
                 _ => format!("statement {} of {}: {error}; those before it stay done", at + 1, statements.len()).into(),
@@ -88,11 +99,24 @@ fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invali
     Ok(())
 }
 
-/// Drops the index that a failed statement has left invalid, if it did.
-fn clean_up(conn: &mut PgConnection, schema: &SchemaName, index: Option<String>) {
-    let Some(index) = index else { return };
-    let is_left = catalog::invalid_indexes(conn, schema).is_ok_and(|left| left.contains(&index));
-    if is_left && let Err(error) = conn.batch_execute(&ddl::drop_index_concurrently(schema, &index)) {
-        tracing::warn!(tenant.schema = %schema, index, %error, "An index that is not valid is left");
+/// Whether the index is there, and just as the statement would make it.
+fn is_made(conn: &mut PgConnection, schema: &SchemaName, index: &str, statement: &str) -> bool {
+    let Ok(Some((table, made))) = catalog::index(conn, schema, index) else { return false };
+    let wanted = atomically(conn, |conn| {
+        // The temporary table is found before the tenant's.
+        conn.batch_execute(&ddl::copy_empty(schema, &table))?;
+        conn.batch_execute(&statements::without_concurrently(statement))?;
+        catalog::temporary_index(conn, index)
+    });
+    wanted.is_ok_and(|wanted| wanted == Some((table, made)))
+}
+
+/// Drops the indexes that a failed statement has left invalid: its own, and any that was not so before.
+fn clean_up(conn: &mut PgConnection, schema: &SchemaName, before: &[String], own: Option<String>) {
+    let left = catalog::invalid_indexes(conn, schema).unwrap_or_default();
+    for index in left.into_iter().filter(|index| own.as_ref() == Some(index) || !before.contains(index)) {
+        if let Err(error) = conn.batch_execute(&ddl::drop_index_concurrently(schema, &index)) {
+            tracing::warn!(tenant.schema = %schema, index, %error, "An index that is not valid is left");
+        }
     }
 }

@@ -3,8 +3,8 @@ use std::{mem, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
-use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out};
-use crate::{Error, SchemaName, quote, runs};
+use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out, wave};
+use crate::{Error, SchemaName, pg::lock, quote, runs};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
@@ -176,6 +176,8 @@ impl<'a> Run<'a> {
     }
 
     /// Takes the tenants to the goal on one connection, which may be inside a test transaction.
+    ///
+    /// Outside of one, temporary tables of the connection's are dropped, so that no tenant finds another's.
     pub fn tenants_on(&self, conn: &mut PgConnection, schemas: &[SchemaName]) -> Report {
         carry_out::on_one(self, conn, schemas)
     }
@@ -190,14 +192,20 @@ impl<'a> Run<'a> {
         carry_out::on_many(self, connect, schemas)
     }
 
+    /// Refuses waves that make no sense, before anything is done.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        wave::split(&[], None, self.waves).map(drop)
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
         self.interrupt.is_some_and(Interrupt::is_stopped)
     }
 
-    /// Opens a connection that is known as this run's.
+    /// Opens a connection that is known as this run's, and that waits for no lock longer than the run does.
     pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
         let mut conn = connect()?;
-        conn.batch_execute(&format!("SET application_name = {}", quote::literal(self.name)))?;
+        let bounds = lock::bounding("SET", self.lock_timeout, None);
+        conn.batch_execute(&format!("SET application_name = {}; {bounds}", quote::literal(self.name)))?;
         Ok(conn)
     }
 
@@ -217,7 +225,7 @@ impl<'a> Run<'a> {
         match self.goal {
             Goal::Latest => false,
             Goal::Revert { set: Set::Public, .. } => true,
-            Goal::Unapply { versions } => versions.contains_key("public"),
+            Goal::Unapply { versions } => whole && versions.contains_key("public"),
             Goal::Revert { .. } | Goal::Redo { .. } => whole,
         }
     }

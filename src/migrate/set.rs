@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use diesel::{
     PgConnection,
@@ -167,11 +171,15 @@ impl MigrationSet {
     /// Runs a migration written in Rust.
     fn run_in_rust(&self, step: Step<'_>, conn: &mut PgConnection) -> Result<(), BoxError> {
         let all = self.source.migrations()?;
-        match all.iter().find(|migration| migration.name().version() == step.migration.version().into()) {
-            Some(migration) if step.direction == Direction::Up => migration.run(conn),
-            Some(migration) => migration.revert(conn),
-            None => Err(format!("the {} migrations no longer have it", self.name).into()),
-        }
+        let found = all.iter().find(|migration| migration.name().version() == step.migration.version().into());
+        let Some(migration) = found else {
+            return Err(format!("the {} migrations no longer have it", self.name).into());
+        };
+        // Its panic is one tenant's failure, and not the end of the run.
+        calmly(|| match step.direction {
+            Direction::Up => migration.run(conn),
+            Direction::Down => migration.revert(conn),
+        })
     }
 }
 
@@ -300,8 +308,9 @@ impl MigrationSource<Pg> for Sources {
 fn read(migration: &dyn DieselMigration<Pg>) -> Migration {
     let mut up = Recorder::default();
     let mut down = Recorder::default();
-    let ran = migration.run(&mut up);
-    let reverted = migration.revert(&mut down);
+    // One written in Rust may panic without the real connection.
+    let ran = calmly(|| migration.run(&mut up));
+    let reverted = calmly(|| migration.revert(&mut down));
     let name = migration.name().to_string();
     Migration {
         version: migration.name().version().to_string(),
@@ -315,6 +324,15 @@ fn read(migration: &dyn DieselMigration<Pg>) -> Migration {
         },
         in_transaction: migration.metadata().run_in_transaction(),
     }
+}
+
+/// Takes a panic for an error.
+fn calmly(work: impl FnOnce() -> Result<(), BoxError>) -> Result<(), BoxError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().copied();
+        let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(format!("it panicked: {}", words.unwrap_or("without words")).into())
+    })
 }
 
 fn checksum(text: &str) -> String {

@@ -1,5 +1,10 @@
 use super::{Migration, set::Script};
-use crate::{SchemaName, error::BoxError, pg::ddl, runs};
+use crate::{
+    SchemaName,
+    error::BoxError,
+    pg::{ddl, statements},
+    runs,
+};
 
 /// One migration to be applied or taken back.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,15 @@ impl<'m> Step<'m> {
                     .into())
             }
             None => Ok(self.migration.script(self.direction)),
+        }
+    }
+
+    /// Whether a transaction can hold it in a schema whose tables nobody else can see yet: without CONCURRENTLY.
+    pub(super) fn fits_inside(&self) -> bool {
+        match self.migration.script(self.direction) {
+            _ if self.migration.runs_in_transaction() => true,
+            Script::Sql(text) => statements::without_concurrently(text) != *text,
+            Script::Rust | Script::Missing => true,
         }
     }
 

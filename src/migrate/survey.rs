@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use diesel::{PgConnection, QueryResult};
 use serde::Serialize;
 
@@ -8,12 +10,16 @@ use crate::{
         self,
         catalog::{self, History},
         engine::{self, Engine},
+        lock,
     },
 };
 
 /// How many schemas one query reads. More are slower, and all of a large fleet's at once would fill the
 /// server's lock table.
 pub(super) const CHUNK: usize = 64;
+
+/// How long to wait for a history that somebody has locked.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where one schema stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,13 +91,9 @@ pub fn survey(
     for chunk in schemas.chunks(size) {
         match survey_chunk(conn, chunk, migrations) {
             Ok(chunk) => found.extend(chunk),
-            // One of them was dropped between two queries: the others are read on their own.
-            Err(_) if chunk.len() > 1 => {
-                for schema in chunk {
-                    found.push(survey_one(conn, schema, migrations));
-                }
-            }
-            Err(error) => return Err(error),
+            Err(error) if pg::is_lost(conn) => return Err(error),
+            // One of them was dropped between two queries, or is locked: the others are read on their own.
+            Err(_) => found.extend(chunk.iter().map(|schema| survey_one(conn, schema, migrations))),
         }
     }
     Ok(found)
@@ -168,10 +170,12 @@ fn survey_chunk(
     migrations: &Migrations,
 ) -> QueryResult<Vec<SchemaStatus>> {
     let names: Vec<&str> = schemas.iter().map(SchemaName::as_str).collect();
-    let histories = catalog::histories(conn, &names)?;
-    let readable = |schema: &&SchemaName| histories.get(schema.as_str()) == Some(&History::Readable);
-    let readable: Vec<&SchemaName> = schemas.iter().filter(readable).collect();
-    let mut versions = catalog::versions(conn, &readable)?;
+    let (histories, mut versions) = lock::patiently(conn, PATIENCE, |conn| {
+        let histories = catalog::histories(conn, &names)?;
+        let readable = |schema: &&SchemaName| histories.get(schema.as_str()) == Some(&History::Readable);
+        let versions = catalog::versions(conn, &schemas.iter().filter(readable).collect::<Vec<_>>())?;
+        Ok((histories, versions))
+    })?;
     let mut state = |schema: &SchemaName| match histories.get(schema.as_str()) {
         None => State::Missing,
         Some(History::Forbidden) => State::Unreadable { reason: "the role may not read its history".into() },

@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    thread,
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -19,11 +19,22 @@ pub(crate) fn watched<T>(run: &Run<'_>, connect: &Connector<'_>, work: impl FnOn
     let done = AtomicBool::new(false);
     thread::scope(|threads| {
         let watcher = threads.spawn(|| watch(interrupt, &done, &name, connect));
-        let outcome = work(&run);
-        done.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
-        outcome
+        let _end = End { done: &done, watcher: watcher.thread() };
+        work(&run)
     })
+}
+
+/// Ends the watcher, also when the work panics: it would be waited for.
+struct End<'w> {
+    done: &'w AtomicBool,
+    watcher: &'w Thread,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.watcher.unpark();
+    }
 }
 
 fn watch(interrupt: &Interrupt, done: &AtomicBool, name: &str, connect: &Connector<'_>) {

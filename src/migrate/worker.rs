@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, r2d2::R2D2Connection};
+use diesel::{PgConnection, connection::SimpleConnection, r2d2::R2D2Connection};
 
 use super::{
     Connector, Event, Line, Run, SchemaStatus, State, advance,
@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    pg::engine::{self, Engine},
+    pg::{
+        ddl, depth,
+        engine::{self, Engine},
+    },
 };
 
 /// After how many migrated schemas a worker takes a fresh connection: its catalog cache grows with every table it has
@@ -141,6 +144,7 @@ impl<'p> Worker<'p> {
 
     fn one_by_one(&mut self, tasks: &[Task<'_>]) -> Result<(), Error> {
         for task in tasks {
+            forget(&mut self.conn);
             if self.conn.is_broken() {
                 self.reconnect()?;
             }
@@ -190,6 +194,16 @@ fn task<'m>(run: &Run<'m>, schema: &SchemaName, state: State) -> Result<Option<T
         }
         State::Missing | State::Unreadable { .. } => Some(Task { schema, steps: Vec::new(), fresh: false }),
     })
+}
+
+/// Drops what the last tenant's script has left of temporary tables. A connection that is lost is then known to be.
+pub(super) fn forget(conn: &mut PgConnection) {
+    // A caller's transaction may be using its own.
+    if depth(conn) == 0
+        && let Err(error) = conn.batch_execute(ddl::DISCARD_TEMP)
+    {
+        tracing::debug!(%error, "Could not drop temporary tables");
+    }
 }
 
 /// Takes one schema to the goal in a transaction of its own.

@@ -96,17 +96,51 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
     Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
 }
 
-/// The indexes of a schema that no query uses, since their making has failed or is under way.
+/// The indexes of a schema that no query uses, since their making has failed.
 pub(crate) fn invalid_indexes(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
     let names: Vec<Name> = sql_query(
         "SELECT x.relname::text AS name FROM pg_catalog.pg_class x \
          JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
          JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace \
-         WHERE n.nspname = $1 AND NOT i.indisvalid ORDER BY 1",
+         WHERE n.nspname = $1 AND NOT i.indisvalid \
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = x.oid) \
+         ORDER BY 1",
     )
     .bind::<Text, _>(schema.as_str())
     .load(conn)?;
     Ok(names.into_iter().map(|found| found.name).collect())
+}
+
+/// The table of a schema's index, and the statement that makes such an index where the path points.
+pub(crate) fn index(conn: &mut PgConnection, schema: &SchemaName, name: &str) -> QueryResult<Option<(String, String)>> {
+    let schema = quote::literal(schema.as_str());
+    index_of(conn, &format!("(SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = {schema})"), name)
+}
+
+/// The same of a temporary index.
+pub(crate) fn temporary_index(conn: &mut PgConnection, name: &str) -> QueryResult<Option<(String, String)>> {
+    index_of(conn, "pg_my_temp_schema()", name)
+}
+
+fn index_of(conn: &mut PgConnection, namespace: &str, name: &str) -> QueryResult<Option<(String, String)>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        table: String,
+        #[diesel(sql_type = Text)]
+        definition: String,
+    }
+    let found: Option<Row> = sql_query(format!(
+        "SELECT t.relname::text AS table, pg_get_indexdef(x.oid, 0, true) AS definition \
+         FROM pg_catalog.pg_class x \
+         JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
+         JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
+         WHERE x.relnamespace = {namespace} AND x.relname = $1"
+    ))
+    .bind::<Text, _>(name)
+    .get_result(conn)
+    .optional()?;
+    Ok(found.map(|row| (row.table, row.definition)))
 }
 
 /// The versions that these schemas, which must have a readable history, have recorded: one query for all.

@@ -45,6 +45,16 @@ pub(crate) fn drop_index_concurrently(schema: &SchemaName, index: &str) -> Strin
     format!("DROP INDEX CONCURRENTLY IF EXISTS {}.{}", schema.quoted(), quote::identifier(index))
 }
 
+/// The statement that makes a temporary table with the columns of this one, until the end of the transaction.
+pub(crate) fn copy_empty(schema: &SchemaName, table: &str) -> String {
+    let (copy, table) = (quote::identifier(table), quote::qualified(schema.as_str(), table));
+    format!("CREATE TEMPORARY TABLE {copy} (LIKE {table}) ON COMMIT DROP")
+}
+
+/// The statement that drops what one tenant's script has left of temporary tables, which the next one's would find
+/// before its own.
+pub(crate) const DISCARD_TEMP: &str = "DISCARD TEMP";
+
 /// The statement that puts the tenant, alone, on the transaction's path.
 pub(crate) fn set_path(schema: &SchemaName) -> String {
     format!("SET LOCAL search_path TO {}", schema.quoted())

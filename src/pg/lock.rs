@@ -14,15 +14,27 @@ use diesel::{
     sql_types::{Bool, Text},
 };
 
+use super::{atomically, depth};
 use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
 pub(crate) fn schema(conn: &mut PgConnection, schema: &SchemaName, patience: Duration) -> Result<(), Error> {
-    poll(patience, || try_lock(conn, schema, "pg_try_advisory_xact_lock"), schema)
+    schema_unless(conn, schema, patience, || false)
+}
+
+/// The same, while nobody wishes to give up.
+pub(crate) fn schema_unless(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    patience: Duration,
+    give_up: impl Fn() -> bool,
+) -> Result<(), Error> {
+    poll(patience, give_up, || try_lock(conn, schema, "pg_try_advisory_xact_lock"), schema)
 }
 
 fn poll(
     patience: Duration,
+    give_up: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<bool, Error>,
     schema: &SchemaName,
 ) -> Result<(), Error> {
@@ -31,6 +43,9 @@ fn poll(
     while !attempt()? {
         if started.elapsed() >= patience {
             return Err(Error::Locked { schema: schema.clone(), waited: patience });
+        }
+        if give_up() {
+            return Err(Error::NotReached { reason: "the run was stopped while it waited for the schema".into() });
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -43,8 +58,9 @@ pub(crate) fn schema_for_session(
     conn: &mut PgConnection,
     schema: &SchemaName,
     patience: Duration,
+    give_up: impl Fn() -> bool,
 ) -> Result<(), Error> {
-    poll(patience, || try_lock(conn, schema, "pg_try_advisory_lock"), schema)
+    poll(patience, give_up, || try_lock(conn, schema, "pg_try_advisory_lock"), schema)
 }
 
 /// Releases what [`schema_for_session`] took.
@@ -107,6 +123,22 @@ pub(crate) fn bounding(set: &str, lock: Duration, statement: Option<Duration>) -
     }
 }
 
+/// Runs the closure as a transaction or, inside one, as a savepoint, in which nothing waits longer for a lock.
+pub(crate) fn patiently<T>(
+    conn: &mut PgConnection,
+    patience: Duration,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    atomically(conn, |conn| {
+        // What is set here would stay so for the rest of a caller's transaction.
+        let before = (depth(conn) > 1).then(|| bounds(conn)).transpose()?;
+        bound(conn, patience, None)?;
+        let value = work(conn)?;
+        before.map_or(Ok(()), |before| restore(conn, "SET LOCAL", &before))?;
+        Ok(value)
+    })
+}
+
 /// What the two bounds are.
 pub(crate) struct Bounds(String, String);
 
@@ -117,10 +149,10 @@ pub(crate) fn bounds(conn: &mut PgConnection) -> QueryResult<Bounds> {
     Ok(Bounds(lock, statement))
 }
 
-/// Sets them again, until the end of the transaction.
-pub(crate) fn restore(conn: &mut PgConnection, Bounds(lock, statement): &Bounds) -> QueryResult<()> {
+/// Sets them again, for the transaction or, with `SET`, for the session.
+pub(crate) fn restore(conn: &mut PgConnection, set: &str, Bounds(lock, statement): &Bounds) -> QueryResult<()> {
     let (lock, statement) = (quote::literal(lock), quote::literal(statement));
-    conn.batch_execute(&format!("SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}"))
+    conn.batch_execute(&format!("{set} lock_timeout = {lock}; {set} statement_timeout = {statement}"))
 }
 
 /// The statement that takes the locks of all these schemas, or fails: for a message whose results nobody reads.

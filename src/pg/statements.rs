@@ -44,6 +44,19 @@ pub(crate) fn transaction_control(script: &str) -> Option<&str> {
     split(script).into_iter().find_map(control)
 }
 
+/// Whether a setting is changed, a role for one, which would stay so for the rest of the transaction.
+pub(crate) fn changes_settings(script: &str) -> bool {
+    let changes = |statement| {
+        let words: Vec<&str> = words(statement).collect();
+        match words.as_slice() {
+            [set, constraints, ..] if is(set, "SET") && is(constraints, "CONSTRAINTS") => false,
+            [set, ..] if is(set, "SET") || is(set, "RESET") => true,
+            words => words.iter().any(|word| is(word, "set_config")),
+        }
+    };
+    split(script).into_iter().any(changes)
+}
+
 /// The index that a statement creates without blocking writers, if it does.
 pub(crate) fn concurrent_index(statement: &str) -> Option<String> {
     let words: Vec<&str> = words(statement).collect();
@@ -179,6 +192,8 @@ fn escaped(text: &str) -> usize {
         match c {
             _ if escape => escape = false,
             '\\' => escape = true,
+            // Doubled, it does not end it here, either.
+            '\'' if text[at + 1..].starts_with('\'') => escape = true,
             '\'' => return at + 1,
             _ => {}
         }
@@ -221,6 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_is_changed_by_a_statement_of_its_own_or_by_a_call() {
+        for script in ["SELECT 1; set local role x", "RESET ROLE", "SELECT pg_catalog.set_config('role', 'x', true)"] {
+            assert!(changes_settings(script), "{script}");
+        }
+        for script in [
+            "UPDATE t SET a = 1",
+            "ALTER TABLE t ALTER a SET NOT NULL",
+            "SET CONSTRAINTS ALL DEFERRED",
+            "SELECT 'set_config'",
+        ] {
+            assert!(!changes_settings(script), "{script}");
+        }
+    }
+
+    #[test]
     fn statements_end_where_postgresql_ends_them() {
         assert_eq!(split("  ; -- nothing\n /* ; */ ;"), Vec::<&str>::new());
         assert_eq!(split("SELECT 1 -- one;\n; SELECT ';' ;"), ["SELECT 1", "SELECT ';'"]);
@@ -232,6 +262,8 @@ mod tests {
             ["CREATE RULE r AS ON INSERT TO t DO (A; B)", "C"]
         );
         assert_eq!(split("SELECT a$b; SELECT c$d"), ["SELECT a$b", "SELECT c$d"]);
+        let escaped = r"SELECT E'it''s \'; COMMIT; \''";
+        assert_eq!(split(&format!("{escaped}; X")), [escaped, "X"]);
     }
 
     #[test]

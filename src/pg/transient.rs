@@ -31,7 +31,12 @@ pub(crate) fn of(error: &Error) -> Option<Transient> {
 }
 
 fn transient(error: &DieselError) -> Option<Transient> {
-    let DieselError::DatabaseError(kind, about) = error else { return None };
+    let (kind, about) = match error {
+        DieselError::DatabaseError(kind, about) => (kind, about),
+        // Diesel's words on a connection that was lost before.
+        DieselError::BrokenTransactionManager => return Some(Transient::Lost),
+        _ => return None,
+    };
     let says = |words: &[&str]| words.iter().any(|words| about.message().contains(words));
     match kind {
         Kind::UniqueViolation if is_catalogs(about.as_ref()) => Some(Transient::Race),
@@ -116,5 +121,6 @@ mod tests {
         check(Kind::ClosedConnection, "server closed the connection unexpectedly", None, Some(Transient::Lost));
         check(Kind::CheckViolation, "tuple concurrently updated", None, None);
         assert_eq!(transient(&DieselError::NotFound), None);
+        assert_eq!(transient(&DieselError::BrokenTransactionManager), Some(Transient::Lost));
     }
 }

@@ -6,22 +6,21 @@ use std::{
 };
 
 use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
-    connection::SimpleConnection,
-    sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Nullable, Text},
 };
 
 use super::{
     admit::content,
     proposal::{Contested, SpokenFor},
-    rows::{self, PLAIN_TEXTS, Place, Row},
+    rows::{self, Place, Row},
+    tenant::begin,
 };
 use crate::{
     Error, SchemaName,
     directory::TenantEntry,
     pg::{
-        atomically, lock,
+        atomically,
         tables::{self, Tables, equal},
     },
 };
@@ -116,8 +115,7 @@ impl Claims {
         };
         let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let found = atomically::<_, Error>(conn, |conn| {
-            lock::bound(conn, patience, None)?;
-            conn.batch_execute(PLAIN_TEXTS)?;
+            begin(conn, patience)?;
             let found = tables::read_many(conn, &names)?;
             let known: Vec<(&SchemaName, &Tables)> = tenants
                 .iter()

@@ -29,13 +29,15 @@ pub use undo::{Kept, Undo, UndoReport, Undone, UndoneTenant};
 
 use crate::doctor::Kind;
 
-/// The kinds of findings that a repair can put right, or has to know of.
-pub const REPAIRED: &[Kind] = &[
+/// The kinds of findings that a repair can put right, or has to know of: for [`Repair::findings`].
+pub const KINDS: &[Kind] = &[
     Kind::Unreadable,
     Kind::Orphan,
     Kind::Stray,
     Kind::Nulls,
     Kind::SequenceBehind,
+    Kind::Conflict,
+    Kind::Copy,
     Kind::ForeignKeyLeak,
     Kind::NotValid,
     Kind::Missing,

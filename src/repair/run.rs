@@ -1,23 +1,22 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use diesel::{PgConnection, connection::SimpleConnection};
+use diesel::PgConnection;
 
 use super::{
     Outcome, Report, TenantReport,
     blueprint::Blueprints,
     claims::Claims,
-    originals,
+    memory, originals,
     proposal::Excluded,
     propose::Proposer,
-    rows::PLAIN_TEXTS,
-    tenant::{Common, Turn},
+    tenant::{Common, Turn, begin},
 };
 use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
-    doctor::{Belongings, Examined, Finding, Problem, Rules, Symptom},
+    doctor::{Belongings, Examined, Finding, Kind, Problem, Rules, Symptom},
     migrate::Migrations,
-    pg::{atomically, lock, scope, tables},
+    pg::{atomically, scope, tables},
 };
 
 /// A repair of the tenants it is handed: each in one transaction, under the tenant's lock.
@@ -35,7 +34,16 @@ pub struct Repair<'a> {
     remove_originals: bool,
     dry_run: bool,
     only: Option<Vec<SchemaName>>,
-    ill: Option<BTreeSet<String>>,
+    found: Option<Found>,
+}
+
+/// Whom findings are about.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    /// Those in whom something can be repaired.
+    ill: BTreeSet<String>,
+    /// Those who have rows under keys that `public` has too.
+    twins: BTreeSet<String>,
 }
 
 impl<'a> Repair<'a> {
@@ -49,7 +57,7 @@ impl<'a> Repair<'a> {
             remove_originals: false,
             dry_run: false,
             only: None,
-            ill: None,
+            found: None,
         }
     }
 
@@ -66,10 +74,16 @@ impl<'a> Repair<'a> {
     /// Looks only at the tenants that these findings are about. Defaults to looking at every one.
     ///
     /// The [`Doctor`](crate::doctor::Doctor) finds the ill ones of a large fleet much quicker. It has to have looked
-    /// at all tenants, and for [`REPAIRED`](crate::repair::REPAIRED) at least; for [`Kind::Copy`](crate::doctor::Kind)
-    /// too if originals are to be removed.
+    /// at all tenants, and for [`KINDS`](crate::repair::KINDS) at least.
     pub fn findings<'f>(mut self, findings: impl IntoIterator<Item = &'f Finding>) -> Self {
-        self.ill = Some(findings.into_iter().map(|finding| finding.schema.clone()).collect());
+        let mut found = Found::default();
+        for finding in findings {
+            match finding.kind {
+                Kind::Copy | Kind::Conflict => found.twins.insert(finding.schema.clone()),
+                _ => found.ill.insert(finding.schema.clone()),
+            };
+        }
+        self.found = Some(found);
         self
     }
 
@@ -117,8 +131,7 @@ impl<'a> Repair<'a> {
     ///
     /// When `public` cannot be read, and [`Error::Record`]. One tenant's failure is a line of the report.
     pub fn run(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
-        let is_ill = |tenant: &&TenantEntry| self.ill.as_ref().is_none_or(|ill| ill.contains(tenant.schema.as_str()));
-        let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(is_ill).collect();
+        let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(|tenant| self.is_ill(tenant)).collect();
         let common = self.common(conn, listing, &ill)?;
         let mut examined = Vec::new();
         for tenant in ill {
@@ -129,7 +142,8 @@ impl<'a> Repair<'a> {
                 examined.push((tenant, result));
             }
         }
-        let claims = self.claims(conn, &common, &examined, &listing.tenants);
+        let holders = self.holders(conn, listing)?;
+        let claims = self.claims(conn, &common, &examined, &holders);
         let mut report = Report {
             dry_run: self.dry_run,
             examined: listing.tenants.len(),
@@ -169,10 +183,26 @@ impl<'a> Repair<'a> {
         Ok(report)
     }
 
+    fn is_ill(&self, tenant: &TenantEntry) -> bool {
+        let is_twin = |found: &Found| self.remove_originals && found.twins.contains(tenant.schema.as_str());
+        self.found.as_ref().is_none_or(|found| found.ill.contains(tenant.schema.as_str()) || is_twin(found))
+    }
+
+    /// The tenants that may have rows of `public`: those that are found to, and those that earlier repairs gave some.
+    fn holders(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Vec<TenantEntry>, Error> {
+        let Some(found) = &self.found else { return Ok(listing.tenants.clone()) };
+        let given: BTreeSet<String> = memory::schemas_given(conn)?.into_iter().collect();
+        let holds = |tenant: &&TenantEntry| {
+            let name = tenant.schema.as_str();
+            self.is_ill(tenant) || found.twins.contains(name) || given.contains(name)
+        };
+        Ok(listing.tenants.iter().filter(holds).cloned().collect())
+    }
+
     fn common(&self, conn: &mut PgConnection, listing: &Listing, ill: &[&TenantEntry]) -> Result<Common, Error> {
         let schemas: Vec<SchemaName> = ill.iter().map(|tenant| tenant.schema.clone()).collect();
         let (public, belongings) = atomically::<_, Error>(conn, |conn| {
-            lock::bound(conn, self.lock_timeout, None)?;
+            begin(conn, self.lock_timeout)?;
             let public = tables::read(conn, &SchemaName::public())?;
             let names = tables::names(conn, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
             let belongings = Belongings::look(conn, &public, self.rules, &listing.tenants, &names)?;
@@ -190,8 +220,7 @@ impl<'a> Repair<'a> {
         let claims = Claims::default();
         let turn = Turn { repair: self, tenant, common, claims: &claims, rehearsal: true };
         scope::transaction(conn, &tenant.schema, |scoped| {
-            lock::bound(scoped, self.lock_timeout, None)?;
-            scoped.batch_execute(PLAIN_TEXTS)?;
+            begin(scoped, self.lock_timeout)?;
             Ok(turn.examine(scoped)?)
         })
     }
@@ -213,8 +242,7 @@ impl<'a> Repair<'a> {
             let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
             let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(examined) };
             let proposal = scope::transaction::<_, Error>(conn, &tenant.schema, |scoped| {
-                lock::bound(scoped, self.lock_timeout, None)?;
-                scoped.batch_execute(PLAIN_TEXTS)?;
+                begin(scoped, self.lock_timeout)?;
                 Ok((proposer.propose(scoped, &Excluded::new())?, proposer.strays(scoped)?))
             });
             match proposal {

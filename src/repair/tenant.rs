@@ -1,6 +1,9 @@
 //! The repair of one tenant, in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use diesel::{
     PgConnection, QueryResult,
@@ -85,9 +88,8 @@ impl Turn<'_> {
     fn work(&self, conn: &mut TenantConn<'_>, repair: Option<i64>) -> Result<Done, Error> {
         let lock_timeout = self.repair.lock_timeout;
         let schema = &self.tenant.schema;
-        lock::bound(conn, lock_timeout, None)?;
+        begin(conn, lock_timeout)?;
         lock::schema(conn, schema, lock_timeout)?;
-        conn.batch_execute(PLAIN_TEXTS)?;
         // What was seen before the lock was taken may have changed.
         let before = self.examine(conn)?;
         let cures = self.cures(conn, &before)?;
@@ -110,7 +112,7 @@ impl Turn<'_> {
         self.fill(conn, &proposer, &recorder, &mut outcome)?;
         outcome.sequences = sequences::advance(conn, schema, numbering, self.rehearsal, &recorder)?;
         constraints::put_right(conn, schema, cures, &recorder, &mut outcome)?;
-        self.look_again(conn, &refused, &outcome)?;
+        self.look_again(conn, &before, &refused, &outcome)?;
         if let Some(outside) = self.common.outside.as_ref().filter(|_| self.claims.unexamined.is_empty()) {
             let held = self.claims.held.get(schema);
             proposer.remove_originals(conn, &proposal, held, outside, &recorder, &mut outcome)?;
@@ -205,9 +207,19 @@ impl Turn<'_> {
     }
 
     /// Runs the checks again that had found what was repaired.
-    fn look_again(&self, conn: &mut PgConnection, refused: &Excluded, done: &Outcome) -> Result<(), Error> {
+    fn look_again(
+        &self,
+        conn: &mut PgConnection,
+        before: &Examined,
+        refused: &Excluded,
+        done: &Outcome,
+    ) -> Result<(), Error> {
         let schema = &self.tenant.schema;
-        let after = self.examine(conn)?;
+        let Common { public, belongings, .. } = self.common;
+        // The tables and their columns are the same.
+        let tables = before.tenant.clone();
+        let rules = self.repair.rules;
+        let after = doctor::examine_rows(conn, self.tenant, rules, tables, public, belongings.as_ref())?;
         let Outcome { filled, copied, left, .. } = self.proposer(&after).propose(conn, refused)?.outcome();
         let is_new = |one: &&Left| {
             one.rows > 0 && !done.left.iter().any(|known| (&known.table, &known.key) == (&one.table, &one.key))
@@ -248,6 +260,12 @@ impl Turn<'_> {
             rehearsal: self.rehearsal,
         }
     }
+}
+
+/// Bounds every wait, and has values' texts not depend on the session, until the end of the transaction.
+pub(super) fn begin(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
+    lock::bound(conn, patience, None)?;
+    conn.batch_execute(PLAIN_TEXTS)
 }
 
 /// Whether the row was copied a moment ago, maybe under another number.

@@ -128,10 +128,19 @@ pub fn steps(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastStep>> {
         .load(conn)
 }
 
-/// What a run has applied and not itself taken back: the versions by schema.
+/// What a run has applied, and neither it nor a later run has taken back: the versions by schema.
 pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String, Vec<String>>> {
     let mut applied = BTreeMap::<String, Vec<String>>::new();
-    for step in steps(conn, run)? {
+    // What a later run has applied again is that one's.
+    let last: Vec<PastStep> = sql_query(
+        "SELECT schema, version, up, checksum FROM tenantry.run_step s WHERE run = $1 AND NOT EXISTS ( \
+             SELECT FROM tenantry.run_step later \
+             WHERE later.schema = s.schema AND later.version = s.version AND later.run <> s.run AND later.id > s.id \
+         ) ORDER BY id",
+    )
+    .bind::<BigInt, _>(run)
+    .load(conn)?;
+    for step in last {
         let versions = applied.entry(step.schema).or_default();
         versions.retain(|version| *version != step.version);
         if step.up {
@@ -142,8 +151,8 @@ pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String
     Ok(applied)
 }
 
-/// The schemas for which a run has still to be done: those that failed or were not reached, or, of a run that was cut
-/// short, all of these but those in which it did something.
+/// The schemas for which a run may have still to be done: those that failed or were not reached, or, of a run that was
+/// cut short, all of these. In some it may have done all or a part, which their histories tell.
 pub fn left<'n>(
     conn: &mut PgConnection,
     run: &PastRun,
@@ -153,14 +162,10 @@ pub fn left<'n>(
         let failed = lines(conn, run.id)?.into_iter().filter(|line| line.error.is_some());
         return Ok(failed.map(|line| line.schema).collect());
     }
-    let mut left: BTreeSet<String> = match &run.schemas {
+    Ok(match &run.schemas {
         Some(chosen) => chosen.iter().cloned().collect(),
         None => listed.chain(["public"]).map(Into::into).collect(),
-    };
-    for step in steps(conn, run.id)? {
-        left.remove(&step.schema);
-    }
-    Ok(left)
+    })
 }
 
 /// Whether runs are remembered here, and this role may read of them.

@@ -182,3 +182,31 @@ fn the_second_signal_cancels_what_the_first_one_waits_for() {
     assert!(out.contains("the run was cancelled before its turn") && out.contains("2 not reached"), "{out}");
     assert_eq!(db.versions("acme"), ["0001"]);
 }
+
+#[test]
+fn trying_again_to_go_back_takes_a_yes_too() {
+    let db = fleet(&["acme", "globex"]);
+    db.execute("globex", "CREATE VIEW v AS SELECT updated_at FROM users_userprofile");
+    assert_eq!(run(TENANTRY, &["revert", "--to", "0001", "--yes"], &db).code, 2);
+    db.execute("globex", "DROP VIEW v");
+    let unasked = run(TENANTRY, &["runs", "retry", "1"], &db);
+    assert_eq!((unasked.code, db.versions("globex").len()), (1, 2), "{unasked:?}");
+    assert!(unasked.err.starts_with("1 migration to take back in 2 schemas: globex, public"), "{unasked:?}");
+    assert_eq!(run(TENANTRY, &["runs", "retry", "1", "--yes"], &db).code, 0);
+    assert_eq!((db.versions("globex").len(), db.versions("public").len()), (1, 2));
+}
+
+#[test]
+fn what_was_half_done_is_not_taken_for_done_when_the_run_is_tried_again() {
+    let db = fleet(&["acme", "globex"]);
+    db.execute("globex", "CREATE VIEW v AS SELECT updated_at FROM users_userprofile");
+    assert_eq!(run(TENANTRY, &["revert", "--steps", "1", "--yes"], &db).code, 2);
+    // As if one of its steps had been committed before another failed.
+    db.execute(
+        "tenantry",
+        "INSERT INTO run_step (run, schema, version, up, checksum) VALUES (1, 'globex', '0003', false, '')",
+    );
+    let retried = run(TENANTRY, &["runs", "retry", "1", "--yes"], &db);
+    assert_eq!((retried.code, db.versions("public").len()), (1, 3), "{retried:?}");
+    assert!(retried.err.starts_with("error: run 1 did a part in globex: "), "{retried:?}");
+}

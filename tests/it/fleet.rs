@@ -1,15 +1,18 @@
 //! Runs over all tenants.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use diesel::{Connection, connection::SimpleConnection};
+use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use tenantry::{
     Error, Fleet, SchemaName,
-    directory::{FixedList, SchemaPattern, TenantDirectory},
+    directory::{FixedList, Listing, SchemaPattern, TenantDirectory},
     domain,
     migrate::{Event, Interrupt, Observer, Report, Run, State},
     pg,
@@ -437,4 +440,44 @@ fn names_that_differ_by_case_are_not_both_created() {
         Duration::from_secs(1),
     );
     assert!(matches!(same, Err(Error::SchemaExists { .. })), "{same:?}");
+}
+
+#[test]
+fn a_history_that_somebody_has_locked_keeps_no_status_waiting() {
+    let db = registered(["acme", "globex"]);
+    migrate(&db, run()).unwrap();
+    let mut holder = db.connect();
+    holder.batch_execute("BEGIN; LOCK TABLE acme.__diesel_schema_migrations").unwrap();
+    let (sender, done) = mpsc::channel();
+    let status = thread::scope(|threads| {
+        threads.spawn(|| sender.send(domain::fleet().unwrap().status(&mut db.connect()).unwrap()));
+        let status = done.recv_timeout(Duration::from_secs(30));
+        drop(holder);
+        status.expect("an answer")
+    });
+    assert!(matches!(&status.schemas[1].state, State::Unreadable { reason } if reason.contains("lock timeout")));
+    assert!(status.schemas[2].is_current());
+}
+
+#[test]
+fn a_version_is_not_reached_while_one_before_it_is_missing() {
+    let db = registered(["acme", "globex"]);
+    migrate(&db, run()).unwrap();
+    db.execute("acme", "DELETE FROM __diesel_schema_migrations WHERE version = '0001'");
+    let status = domain::fleet().unwrap().status(&mut db.connect()).unwrap();
+    assert_eq!(status.lacking("0002"), ["acme"]);
+}
+
+#[test]
+fn a_directory_may_list_a_tenant_twice() {
+    struct Twice;
+    impl TenantDirectory for Twice {
+        fn list(&self, _: &mut PgConnection) -> Result<Listing, Error> {
+            Ok(Listing::from_entries(["acme", "acme"].map(|name| (name.into(), None, true))))
+        }
+    }
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    let fleet = Fleet { directory: &Twice, ..domain::fleet().unwrap() };
+    let report = fleet.run(&run(), &|| pg::connect(db.config())).unwrap();
+    assert_eq!(outcomes(&report), [("public", "migrated"), ("acme", "migrated")]);
 }

@@ -323,9 +323,12 @@ fn a_migration_written_in_rust_runs_on_the_real_connection() {
             conn.batch_execute("CREATE TABLE made (in_rust int)")?;
             let conn = conn.downcast_mut::<diesel::PgConnection>().ok_or("needs the real connection")?;
             sql_query("INSERT INTO made VALUES (1)").execute(conn)?;
+            assert_ne!(scope::current(conn)?.visible, ["globex"], "a fault of its own");
             Ok(())
         }
-        fn revert(&self, _: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+        fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> diesel::migration::Result<()> {
+            let conn = conn.downcast_mut::<diesel::PgConnection>().expect("the real connection");
+            conn.batch_execute("DROP TABLE made")?;
             Ok(())
         }
         fn metadata(&self) -> &dyn MigrationMetadata {
@@ -348,6 +351,17 @@ fn a_migration_written_in_rust_runs_on_the_real_connection() {
     assert_eq!(
         (applied, db.text("SELECT in_rust FROM acme.made"), db.versions("acme")),
         (vec!["9".into()], "1".into(), vec!["9".into()])
+    );
+    // Its panic is one tenant's failure.
+    db.execute("public", "CREATE SCHEMA globex; DROP SCHEMA acme CASCADE; CREATE SCHEMA acme");
+    let schemas = ["globex", "acme"].map(|name| name.parse().unwrap());
+    let report = Run::new(&migrations).jobs(1).tenants(&|| pg::connect(db.config()), &schemas).unwrap();
+    assert_eq!(support::outcomes(&report), ["globex failed", "acme migrated"]);
+    let error = report.lines[0].result.as_ref().unwrap_err().chain();
+    assert!(
+        error.starts_with("migration 9 failed in schema `globex`: it panicked: ")
+            && error.contains("a fault of its own"),
+        "{error}"
     );
     let (conn, acme) = (&mut db.connect(), "acme".parse().unwrap());
     let wanted = structure::reference(conn, &migrations, &acme, db.config().lock_timeout).unwrap();

@@ -2,7 +2,7 @@
 
 use diesel::{Connection, connection::SimpleConnection};
 use tenantry::{
-    migrate::{Migrations, Run, apply},
+    migrate::{Event, Interrupt, Migrations, Observer, Run, apply},
     provision,
     testing::TestDatabase,
 };
@@ -122,4 +122,80 @@ fn a_script_outside_of_a_transaction_must_keep_the_path_too() {
     assert!(error.contains("it leaves search_path at \"public\""), "{error}");
     assert_eq!(db.versions("acme"), ["1"]);
     assert_eq!(tenantry::pg::scope::current(conn).unwrap().path, "\"$user\", public", "the connection is as it was");
+}
+
+#[test]
+fn an_index_that_a_killed_run_had_finished_is_taken_up_if_it_is_the_same() {
+    for (made, error) in [
+        ("CREATE UNIQUE INDEX t_a ON acme.t (a)", None),
+        (
+            "CREATE INDEX t_a ON acme.t (a)",
+            Some("migration 2 failed in schema `acme`: relation \"t_a\" already exists"),
+        ),
+    ] {
+        let tenants = with_table(["acme"]);
+        tenants.db.connect().batch_execute(made).unwrap();
+        let before = tenants.db.text("SELECT 'acme.t_a'::regclass::oid");
+        let all = all();
+        let report = tenants.run(&Run::new(&all), &all).unwrap();
+        assert_eq!(report.failures().map(|(_, error)| error.chain()).next().as_deref(), error);
+        assert_eq!(tenants.db.text("SELECT 'acme.t_a'::regclass::oid"), before);
+        assert_eq!(tenants.db.versions("acme").len(), if error.is_none() { 3 } else { 1 });
+    }
+}
+
+#[test]
+fn a_script_that_commits_by_itself_runs_in_a_schema_without_anything_too() {
+    let tenants = Tenants::new(["acme", "globex"]);
+    let fill = "DO $$ BEGIN FOR i IN 1..3 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$; -- not CONCURRENTLY";
+    let all = migrations(&[TABLE, ("2_fill", fill, "TRUNCATE t"), COLUMN]);
+    let report = tenants.run(&Run::new(&all), &all).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated", "globex migrated"]);
+    assert_eq!((tenants.db.text("SELECT count(*) FROM acme.t").as_str(), tenants.db.versions("acme").len()), ("3", 3));
+}
+
+#[test]
+fn a_connection_keeps_its_own_bounds() {
+    let tenants = with_table(["acme"]);
+    let conn = &mut tenants.db.connect();
+    conn.batch_execute("SET lock_timeout = '7s'; SET statement_timeout = '8s'").unwrap();
+    apply(conn, &"acme".parse().unwrap(), &all(), tenants.db.config().lock_timeout).unwrap();
+    conn.batch_execute(
+        "DO $$ BEGIN ASSERT (current_setting('lock_timeout'), current_setting('statement_timeout')) = ('7s', '8s'); END $$",
+    )
+    .unwrap();
+}
+
+#[test]
+fn an_index_without_a_name_leaves_none_behind_either() {
+    let tenants = with_table(["acme"]);
+    tenants.db.execute("acme", "INSERT INTO t VALUES (1), (1)");
+    let all = migrations(&[TABLE, ("2_index", "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)", "SELECT 1")]);
+    assert_eq!(tenants.run(&Run::new(&all), &all).unwrap().count("failed"), 1);
+    tenants.db.execute("acme", "TRUNCATE t");
+    assert_eq!(tenants.run(&Run::new(&all), &all).unwrap().count("failed"), 0);
+    let indexes =
+        "SELECT relname FROM pg_class WHERE relkind = 'i' AND relnamespace = 'acme'::regnamespace AND relname ~ '^t_' ";
+    assert_eq!(tenants.db.texts(indexes), ["t_a_idx"]);
+}
+
+#[test]
+fn when_the_run_is_stopped_nobody_else_enters_the_lane() {
+    struct StopLater<'i>(&'i Interrupt, std::sync::Once);
+    impl Observer for StopLater<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.1.call_once(|| self.0.stop());
+            }
+        }
+    }
+    let names: Vec<String> = (0..30).map(|number| format!("t{number:02}")).collect();
+    let tenants = with_table(names.iter().map(String::as_str));
+    let slow = ("2_slow", "SELECT pg_sleep(0.5) WHERE current_schema() <> 'public'; SELECT 'CONCURRENTLY'", "SELECT 1");
+    let (all, interrupt) = (migrations(&[TABLE, slow]), Interrupt::new());
+    let stop = StopLater(&interrupt, std::sync::Once::new());
+    let report = tenants.run(&Run::new(&all).jobs(4).observer(&stop).interrupt(&interrupt), &all).unwrap();
+    // The one that ended first, and the one that had entered when it was told.
+    assert!((1..=2).contains(&(report.count("migrated") - 1)), "{:?}", outcomes(&report));
+    assert_eq!(report.count("failed"), 0);
 }

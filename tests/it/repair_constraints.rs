@@ -205,7 +205,7 @@ fn a_sequence_that_is_behind_is_moved_on_and_back() {
     db.execute("acme", "INSERT INTO users_userprofile (id, user_id) VALUES (41, gen_random_uuid())");
     let before = dump(&db);
     let moved = Advanced { table: "users_userprofile".into(), column: "id".into(), last_value: 41 };
-    assert_eq!(only(&run(&db, repair().dry_run(true))).sequences, [moved.clone()]);
+    assert_eq!(only(&run(&db, repair().dry_run(true))).sequences, std::slice::from_ref(&moved));
     assert_eq!(dump(&db), before);
     let report = run(&db, repair());
     assert_eq!(only(&report).sequences, [moved]);
@@ -224,7 +224,7 @@ fn only_the_tenants_of_findings_are_looked_at() {
     db.execute("acme", DROP);
     db.execute("globex", DROP);
     let doctor = tenantry::doctor::Doctor::new(domain::migrations().unwrap(), &Registry, domain::rules());
-    let found = doctor.only(tenantry::repair::REPAIRED.iter().copied());
+    let found = doctor.only(tenantry::repair::KINDS.iter().copied());
     let found = found.run(&|| tenantry::pg::connect(db.config())).unwrap();
     let of_acme = found.findings.iter().filter(|finding| finding.schema == "acme");
     assert_eq!(only(&run(&db, repair().findings(of_acme))).constraints.len(), 1);

@@ -8,15 +8,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use diesel::connection::SimpleConnection;
 use tenantry::{
     Error, Fleet,
-    directory::{FixedList, Glob, Only, Selected},
+    directory::{FixedList, Glob, Named, Only, Selected, TenantDirectory},
     domain,
     migrate::{Goal, Migrations, Run, Set, Until},
-    pg,
+    pg, runs,
     testing::TestDatabase,
 };
 
@@ -235,4 +236,59 @@ fn when_the_answer_to_the_commit_is_lost_nobody_goes_back_twice() {
         let line = report.lines.iter().find(|line| line.schema == "acme").unwrap();
         assert_eq!(line.result.is_err(), redo, "whether it was redone cannot be seen: {line:?}");
     }
+}
+
+/// Two tenants with a table and an index, of which one was chosen.
+fn chosen<T>(tenants: &Tenants, migrations: &Migrations, work: impl FnOnce(&Fleet<'_>, &Selected<'_>) -> T) -> T {
+    let all = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+    let some = Selected { directory: &all, globs: vec![Glob::new("acme")], except: vec![], only: Only::All };
+    assert_eq!(tenants.db.versions("globex"), tenants.db.versions("acme"));
+    work(&Fleet { migrations, directory: &some, rules: domain::rules() }, &some)
+}
+
+#[test]
+fn a_redo_that_was_half_done_goes_no_further_back() {
+    let two = migrations(&[
+        ("1_a", "CREATE TABLE a (x int)", "DROP TABLE a"),
+        ("2_i", "CREATE INDEX CONCURRENTLY a_x ON a (x)", "DROP INDEX CONCURRENTLY a_x"),
+    ]);
+    let tenants = whole(&two);
+    tenants.db.execute("acme", "INSERT INTO a VALUES (1)");
+    // The index can be dropped beside an old snapshot, and not be made again.
+    let holder = &mut tenants.db.connect();
+    holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM public.a").unwrap();
+    let goal = Goal::Redo { steps: 1 };
+    let run = Run::new(&two).goal(&goal).lock_timeout(Duration::from_millis(200));
+    let report = chosen(&tenants, &two, |fleet, _| fleet.run(&run, &|| pg::connect(tenants.db.config())).unwrap());
+    assert_eq!(outcomes(&report), ["acme failed"]);
+    assert_eq!(report.lines[0].reverted, ["2"]);
+    assert_eq!(
+        (tenants.db.text("SELECT count(*) FROM acme.a").as_str(), tenants.db.versions("acme")),
+        ("1", vec!["1".into()])
+    );
+}
+
+#[test]
+fn taking_a_run_back_from_some_tenants_leaves_public_alone() {
+    let three = three();
+    let tenants = whole(&three);
+    let goal = Goal::Unapply { versions: runs::applied(&mut tenants.db.connect(), 1).unwrap() };
+    chosen(&tenants, &three, |fleet, some| {
+        let report = fleet.run(&Run::new(&three).goal(&goal), &|| pg::connect(tenants.db.config())).unwrap();
+        assert_eq!(outcomes(&report), ["acme reverted"]);
+        // Nor is it what is left of such a run.
+        let names = ["acme", "globex", "public"].map(Into::into).into();
+        assert!(!Named { directory: some, names }.is_whole());
+    });
+}
+
+#[test]
+fn a_way_back_that_fails_is_not_taken_for_a_race() {
+    let slow = migrations(&[("1_a", "CREATE TABLE a (x int)", "SELECT pg_sleep(0.5); DROP TABLE a")]);
+    let tenants = whole(&slow);
+    tenants.db.execute("acme", "DROP TABLE a");
+    let (goal, started) = (steps(1), Instant::now());
+    let report = tenants.run(&Run::new(&slow).goal(&goal).jobs(1), &slow).unwrap();
+    assert_eq!(outcomes(&report), ["public not reached", "acme failed", "globex reverted"]);
+    assert!(started.elapsed() < Duration::from_secs(3), "tried again and again: {:?}", started.elapsed());
 }

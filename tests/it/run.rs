@@ -1,9 +1,12 @@
 //! How a run goes: what it tries again, where it stops, and who comes first.
 
 use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -388,4 +391,242 @@ fn a_tenant_that_is_listed_twice_is_migrated_once() {
     let fleet = Fleet { migrations: &all, directory: &twice, rules: domain::rules() };
     let report = fleet.run(&Run::new(&all), &|| pg::connect(tenants.db.config())).unwrap();
     assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
+}
+
+/// What a run comes to that may not end by itself.
+fn within<T: Send>(seconds: u64, work: impl FnOnce() -> T + Send, end: impl FnOnce()) -> Option<T> {
+    let (sender, done) = mpsc::channel();
+    thread::scope(|threads| {
+        threads.spawn(move || sender.send(work()));
+        let found = done.recv_timeout(Duration::from_secs(seconds)).ok();
+        end();
+        found
+    })
+}
+
+#[test]
+fn a_history_that_somebody_has_locked_costs_only_its_tenant() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, mut holder) = (table_and_column(), tenants.db.connect());
+    holder.batch_execute("BEGIN; LOCK TABLE t03.__diesel_schema_migrations").unwrap();
+    let run = Run::new(&all).jobs(2).lock_timeout(Duration::from_millis(50)).attempts(2);
+    let report = within(60, || tenants.run(&run, &all).unwrap(), || drop(holder)).expect("an end");
+    let failed: Vec<String> = report.failures().map(|(schema, error)| format!("{schema} {}", error.chain())).collect();
+    assert_eq!(failed, ["t03 canceling statement due to lock timeout"]);
+    assert_eq!(report.count("migrated"), 10);
+}
+
+#[test]
+fn a_history_that_cannot_be_read_costs_only_its_tenant() {
+    let names = names(40);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    tenants.db.execute("t38", "ALTER TABLE __diesel_schema_migrations RENAME version TO number");
+    let all = table_and_column();
+    let report = tenants.run(&Run::new(&all).jobs(1), &all).unwrap();
+    let failed: Vec<String> = report.failures().map(|(schema, error)| format!("{schema} {}", error.chain())).collect();
+    assert_eq!(failed, ["t38 column \"version\" does not exist"]);
+    assert_eq!(report.count("migrated"), 40);
+}
+
+#[test]
+fn a_panic_is_passed_on_while_an_interrupt_is_watched() {
+    struct Panics;
+    impl Observer for Panics {
+        fn on(&self, event: &Event<'_>) {
+            assert!(!matches!(event, Event::Began { .. }), "a fault of the observer's");
+        }
+    }
+    static INTERRUPT: Interrupt = Interrupt::new();
+    let (sender, done) = mpsc::channel();
+    // Not scoped: it would be waited for.
+    thread::spawn(move || {
+        let (tenants, all) = (Tenants::new(["acme"]), table());
+        let run = Run::new(&all).observer(&Panics).interrupt(&INTERRUPT);
+        sender.send(catch_unwind(AssertUnwindSafe(|| tenants.run(&run, &all))).is_err())
+    });
+    assert_eq!(done.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
+fn a_wave_that_is_stopped_says_so_and_not_that_it_failed() {
+    struct Stop<'i>(&'i Interrupt);
+    impl Observer for Stop<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.0.stop();
+            }
+        }
+    }
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, interrupt) = (table_and_column(), Interrupt::new());
+    let stop = Stop(&interrupt);
+    let run = Run::new(&all).jobs(1).waves(&[50, 100]).observer(&stop).interrupt(&interrupt);
+    let report = tenants.run(&run, &all).unwrap();
+    let reasons: BTreeSet<String> = report.failures().map(|(_, error)| error.chain()).collect();
+    assert_eq!(reasons, BTreeSet::from(["not reached: the run was stopped before its turn; run it again".into()]));
+}
+
+#[test]
+fn a_wave_that_gets_no_connection_at_once_takes_nothing_from_the_report() {
+    let names = names(10);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    let (all, asked) = (table_and_column(), AtomicUsize::new(0));
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        1 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => pg::connect(tenants.db.config()),
+    };
+    let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let report = Run::new(&all).jobs(1).canary(&Canary::First(2)).tenants(&connect, &schemas).unwrap();
+    assert_eq!(report.count("migrated"), 10);
+}
+
+#[test]
+fn a_report_is_handed_out_although_the_connection_of_the_lock_was_lost() {
+    struct Cut<'t>(&'t Tenants);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database \
+                     WHERE locktype = 'advisory' AND datname = current_database()",
+                );
+            }
+        }
+    }
+    let tenants = with_table(["acme"], &[]);
+    let (all, asked, cut) = (table_and_column(), AtomicUsize::new(0), Cut(&tenants));
+    // That of the lock, the worker's, the one that flushes, and then no other.
+    let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
+        3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        _ => pg::connect(tenants.db.config()),
+    };
+    let directory = FixedList(vec!["acme".parse().unwrap()]);
+    let fleet = Fleet { migrations: &all, directory: &directory, rules: domain::rules() };
+    let report = fleet.run(&Run::new(&all).jobs(1).observer(&cut), &connect).unwrap();
+    assert_eq!(outcomes(&report), ["public migrated", "acme migrated"]);
+    assert!(report.unremembered.is_some());
+}
+
+#[test]
+fn temporary_tables_of_one_tenant_are_not_found_by_the_next_one() {
+    let names = names(12);
+    for create in ["CREATE TEMP TABLE moved", "CREATE TEMP TABLE IF NOT EXISTS moved"] {
+        let tenants = with_table(names.iter().map(String::as_str), &[]);
+        for name in &names {
+            tenants.db.execute(name, &format!("INSERT INTO t VALUES ({})", &name[1..]));
+        }
+        // One that fails, so that some go alone and others together.
+        tenants.db.execute("t05", "CREATE TABLE u ()");
+        let script = format!("{create} AS SELECT a FROM t; CREATE TABLE u AS SELECT a FROM moved");
+        let all = migrations(&[TABLE, ("2_move", &script, "DROP TABLE u")]);
+        let report = tenants.run(&Run::new(&all).jobs(1), &all).unwrap();
+        assert_eq!((report.count("migrated"), report.count("failed")), (12, 1), "{:?}", outcomes(&report));
+        for name in names.iter().filter(|name| *name != "t05") {
+            assert_eq!(tenants.db.text(&format!("SELECT a = {} FROM {name}.u", &name[1..])), "true", "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_role_that_one_tenants_script_takes_is_not_the_next_ones() {
+    let names = names(40);
+    let tenants = Tenants::new(names.iter().map(String::as_str));
+    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    let schemas = names.join(", ");
+    tenants.db.execute("public", &format!("CREATE ROLE {role}; GRANT ALL ON SCHEMA public, {schemas} TO {role}"));
+    let script = format!("SET LOCAL ROLE {role}; CREATE TABLE u ()");
+    let all = migrations(&[TABLE, ("2_owned", &script, "DROP TABLE u")]);
+    let run = Run::new(&all).jobs(1).lock_budget(Duration::from_secs(60)).record(false);
+    let report = tenants.run(&run, &all).unwrap();
+    let owned = "SELECT DISTINCT relname FROM pg_class WHERE relkind = 'r' AND relowner::regrole::text ~ '^owner_'";
+    let owned = tenants.db.texts(owned);
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    assert_eq!((report.count("migrated"), owned), (41, vec!["u".into()]));
+}
+
+#[test]
+fn waves_that_make_no_sense_are_refused_before_anything_is_done() {
+    let (tenants, all) = (Tenants::new(["acme"]), table());
+    let error = tenants.run(&Run::new(&all).waves(&[10, 50]), &all).unwrap_err();
+    assert!(matches!(error, Error::Request { .. }), "{error}");
+    assert_eq!(tenants.db.versions("public"), Vec::<String>::new());
+}
+
+#[test]
+fn the_end_of_a_run_is_written_although_it_was_cancelled() {
+    struct Cancel<'i>(&'i Interrupt);
+    impl Observer for Cancel<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Began { .. } = event {
+                self.0.cancel();
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+    let (tenants, all, interrupt) = (Tenants::new(["t0"]), table(), Interrupt::new());
+    let many = FixedList((0..30_000).map(|number| format!("t{number}").parse().unwrap()).collect());
+    let fleet = Fleet { migrations: &all, directory: &many, rules: domain::rules() };
+    let run = Run::new(&all).jobs(1);
+    let cancel = Cancel(&interrupt);
+    let report = fleet.run(&run.observer(&cancel).interrupt(&interrupt), &|| pg::connect(tenants.db.config())).unwrap();
+    assert_eq!((report.count("not reached") > 29_000, report.unremembered), (true, None));
+}
+
+#[test]
+fn a_script_may_take_a_role_that_cannot_write_what_is_remembered() {
+    let tenants = Tenants::new(["acme", "globex"]);
+    let role = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    tenants.db.execute("public", &format!("CREATE ROLE {role}; GRANT ALL ON SCHEMA public, acme, globex TO {role}"));
+    let all = migrations(&[TABLE, ("2_owned", &format!("SET LOCAL ROLE {role}; CREATE TABLE u ()"), "DROP TABLE u")]);
+    let report = tenants.run(&Run::new(&all), &all);
+    tenants.db.execute("public", &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    assert_eq!(outcomes(&report.unwrap()), ["public migrated", "acme migrated", "globex migrated"]);
+}
+
+#[test]
+fn who_waits_for_a_tenants_lock_stops_when_the_run_is_stopped() {
+    let (tenants, interrupt) = (with_table(["acme"], &[]), Interrupt::new());
+    let all = migrations(&[TABLE, ("2_index", "CREATE INDEX CONCURRENTLY t_a ON t (a)", "DROP INDEX t_a")]);
+    let mut holder = tenants.db.connect();
+    holder.batch_execute("SELECT pg_advisory_lock(hashtextextended('tenantry:acme', 0))").unwrap();
+    let run = Run::new(&all).lock_timeout(Duration::from_secs(3600)).interrupt(&interrupt);
+    let work = || {
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                thread::sleep(Duration::from_secs(1));
+                interrupt.stop();
+            });
+            tenants.run(&run, &all).unwrap()
+        })
+    };
+    let report = within(20, work, || drop(holder)).expect("an end");
+    assert_eq!(outcomes(&report), ["public migrated", "acme not reached"]);
+}
+
+#[test]
+fn a_connection_that_is_lost_between_two_tenants_costs_neither() {
+    struct Cut<'t>(&'t Tenants, AtomicUsize);
+    impl Observer for Cut<'_> {
+        fn on(&self, event: &Event<'_>) {
+            if let Event::Finished(_) = event
+                && self.1.fetch_add(1, Ordering::SeqCst) == 2
+            {
+                self.0.db.execute(
+                    "public",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                );
+            }
+        }
+    }
+    let names = names(40);
+    let tenants = with_table(names.iter().map(String::as_str), &[]);
+    // One that is taken alone.
+    let script = "SET LOCAL work_mem = '8MB'; ALTER TABLE t ADD b int";
+    let (all, cut) = (migrations(&[TABLE, ("2_column", script, "")]), Cut(&tenants, AtomicUsize::new(0)));
+    let report = tenants.run(&Run::new(&all).jobs(1).attempts(1).observer(&cut), &all).unwrap();
+    assert_eq!(report.failures().map(|(_, error)| error.chain()).collect::<Vec<_>>(), Vec::<String>::new());
 }

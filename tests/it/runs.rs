@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use tenantry::{
-    Error,
-    migrate::{Goal, Migrations, Run, version},
-    runs,
+    Error, Fleet,
+    directory::{FixedList, Glob, Named, Only, Selected},
+    domain,
+    migrate::{Goal, Migrations, Run, Set, Until, version},
+    pg, runs,
 };
 
 use crate::support::{Tenants, migrations, outcomes};
@@ -77,7 +79,11 @@ fn what_is_left_of_a_run_is_what_failed_or_was_never_reached() {
         "UPDATE run SET ended_at = NULL; DELETE FROM run_line; DELETE FROM run_step WHERE schema = 'hooli'",
     );
     let run = runs::find(conn, id).unwrap();
-    assert_eq!(runs::left(conn, &run, all()).unwrap().into_iter().collect::<Vec<_>>(), ["globex", "hooli"]);
+    // What was done in a schema may have been a part: its history tells.
+    assert_eq!(
+        runs::left(conn, &run, all()).unwrap().into_iter().collect::<Vec<_>>(),
+        ["acme", "globex", "hooli", "public"]
+    );
 }
 
 #[test]
@@ -138,4 +144,55 @@ fn a_run_whose_end_cannot_be_written_says_so_and_is_no_less_done() {
     let report = tenants.run(&Run::new(&both), &both).unwrap();
     assert_eq!((report.count("migrated"), report.count("failed")), (2, 0));
     assert!(report.unremembered.is_some_and(|reason| reason.contains("violates check constraint")));
+}
+
+#[test]
+fn what_a_later_run_has_applied_again_is_not_taken_back() {
+    let (tenants, both) = (Tenants::new(["acme"]), both());
+    let first = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    let goal = || Goal::Unapply { versions: runs::applied(&mut tenants.db.connect(), first).unwrap() };
+    assert_eq!(tenants.run(&Run::new(&both).goal(&goal()), &both).unwrap().count("reverted"), 2);
+    tenants.run(&Run::new(&both), &both).unwrap();
+    assert_eq!(goal(), Goal::Unapply { versions: BTreeMap::new() });
+}
+
+#[test]
+fn whom_a_run_had_chosen_is_remembered_although_it_did_not_come_to_them() {
+    let (tenants, both) = (Tenants::new(["acme", "globex"]), both());
+    tenants.db.execute("public", "CREATE TABLE b ()");
+    let all = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+    let some = Selected { directory: &all, globs: vec![Glob::new("acme")], except: vec![], only: Only::All };
+    let fleet = Fleet { migrations: &both, directory: &some, rules: domain::rules() };
+    fleet.run(&Run::new(&both), &|| pg::connect(tenants.db.config())).unwrap_err();
+    assert_eq!(left(&tenants, 1), ["acme"]);
+}
+
+#[test]
+fn of_a_retry_that_was_killed_only_its_own_tenants_are_left() {
+    let (tenants, both) = (Tenants::new(["acme", "globex"]), both());
+    tenants.run(&Run::new(&both), &both).unwrap();
+    let all = FixedList(vec!["acme".parse().unwrap(), "globex".parse().unwrap()]);
+    let retry = Named { directory: &all, names: ["acme", "public"].map(Into::into).into() };
+    let fleet = Fleet { migrations: &both, directory: &retry, rules: domain::rules() };
+    let goal = Goal::Revert { set: Set::Tenant, until: Until::Steps(1) };
+    fleet.run(&Run::new(&both).goal(&goal), &|| pg::connect(tenants.db.config())).unwrap();
+    tenants.db.execute("tenantry", "UPDATE run SET ended_at = NULL; DELETE FROM run_line; DELETE FROM run_step");
+    assert_eq!(left(&tenants, 2), ["acme", "public"], "the others would go back twice");
+}
+
+fn left(tenants: &Tenants, run: i64) -> Vec<String> {
+    let conn = &mut tenants.db.connect();
+    let run = runs::find(conn, run).unwrap();
+    runs::left(conn, &run, ["acme", "globex"].into_iter()).unwrap().into_iter().collect()
+}
+
+#[test]
+fn what_this_program_does_not_have_cannot_be_taken_back() {
+    let (tenants, first, both) = (Tenants::new(["acme"]), migrations(&[A]), both());
+    tenants.run(&Run::new(&first), &first).unwrap();
+    let id = tenants.run(&Run::new(&both), &both).unwrap().run.unwrap();
+    let goal = Goal::Unapply { versions: runs::applied(&mut tenants.db.connect(), id).unwrap() };
+    let report = tenants.run(&Run::new(&first).goal(&goal), &first).unwrap();
+    assert_eq!(outcomes(&report), ["public not reached", "acme failed"]);
+    assert_eq!(tenants.db.versions("acme"), ["1", "2"]);
 }

@@ -59,6 +59,9 @@ fn detail(line: &Line) -> String {
         }
         Err(error) => error.chain(),
     };
+    if line.result.is_err() && !line.reverted.is_empty() {
+        detail += &format!("; {} before it was taken back", line.reverted.join(", "));
+    }
     if line.result.is_err() && !line.applied.is_empty() {
         detail += &format!("; {} before it was applied", line.applied.join(", "));
     }
@@ -66,4 +69,18 @@ fn detail(line: &Line) -> String {
         detail += &format!(", after {} attempts", line.attempts);
     }
     detail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_before_it_failed_is_told() {
+        let mut line = Line::idle("acme", Err(Error::Stopped));
+        assert_eq!(detail(&line), "stopped before anything was done");
+        (line.reverted, line.applied) = (vec!["3".into(), "2".into()], vec!["2".into()]);
+        let expected = "stopped before anything was done; 3, 2 before it was taken back; 2 before it was applied";
+        assert_eq!(detail(&line), expected);
+    }
 }

@@ -8,9 +8,9 @@ use super::{Health, confirm::confirm, output};
 use crate::{
     Config, Fleet,
     directory::TenantDirectory,
-    doctor::{Doctor, Kind},
+    doctor::Doctor,
     pg,
-    repair::{Outcome, REPAIRED, Repair},
+    repair::{KINDS, Outcome, Repair},
 };
 
 /// Put right what the doctor finds: copy rows from `public` to their tenants, fill nulls, restore constraints
@@ -87,10 +87,8 @@ impl Args {
             None => {}
         }
         // Whoever is chosen, all are looked at: a row may be another's too.
-        let copies = self.remove_originals.then_some(Kind::Copy);
-        let found = Doctor::new(fleet.migrations, all, fleet.rules)
-            .only(REPAIRED.iter().copied().chain(copies))
-            .run(&|| pg::connect(config))?;
+        let found =
+            Doctor::new(fleet.migrations, all, fleet.rules).only(KINDS.iter().copied()).run(&|| pg::connect(config))?;
         let listing = all.list(conn)?;
         let mut repair = Repair::new(fleet.rules)
             .migrations(fleet.migrations)

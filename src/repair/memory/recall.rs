@@ -164,6 +164,20 @@ pub(in crate::repair) fn schemas(conn: &mut PgConnection, repair: i64) -> QueryR
     Ok(rows.into_iter().map(|row| row.schema).collect())
 }
 
+/// The tenants that were given rows, all repairs together.
+pub(in crate::repair) fn schemas_given(conn: &mut PgConnection) -> QueryResult<Vec<String>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        schema: String,
+    }
+    if !is_there(conn)? {
+        return Ok(Vec::new());
+    }
+    let given = "SELECT DISTINCT schema FROM tenantry.repair_change WHERE what = 'inserted' AND undone_at IS NULL";
+    Ok(sql_query(given).load::<Row>(conn)?.into_iter().map(|row| row.schema).collect())
+}
+
 pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -> QueryResult<()> {
     sql_query("UPDATE tenantry.repair_change SET undone_at = clock_timestamp() WHERE id = ANY ($1)")
         .bind::<Array<BigInt>, _>(changes)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use diesel::{PgConnection, connection::SimpleConnection};
+use diesel::PgConnection;
 use serde_json::Value;
 
 use super::{Kept, Undone, constraints, inserted, returned, sequences, updated};
@@ -15,7 +15,7 @@ use crate::{
     },
     repair::{
         memory::{self, PastChange, What},
-        rows::PLAIN_TEXTS,
+        tenant::begin,
     },
 };
 
@@ -39,11 +39,10 @@ pub(super) fn undo(
     patience: Duration,
 ) -> Result<Undone, Error> {
     scope::transaction(conn, schema, |scoped: &mut TenantConn<'_>| {
-        lock::bound(scoped, patience, None)?;
+        begin(scoped, patience)?;
         if !dry_run {
             lock::schema(scoped, schema, patience)?;
         }
-        scoped.batch_execute(PLAIN_TEXTS)?;
         let mut work = Work {
             schema,
             tenant: tables::read(scoped, schema)?,
