@@ -135,8 +135,8 @@ fn check(world: &World, mood: Mood) {
         assert!(known.contains(&what(row)), "{row:?} is lost: {report:#?}");
     }
     if let Some(id) = report.repair {
-        undo(conn, id);
-        assert_eq!(dump(&db), before, "an undo brings the originals back");
+        let loosened = undo(conn, id);
+        assert_eq!(dump(&db), before.not_valid(&loosened), "an undo brings the originals back");
     }
 }
 
