@@ -80,13 +80,34 @@ fn force(db: &TestDatabase, schema: &str, sql: &str) {
 }
 
 #[test]
-fn a_healthy_fleet_has_no_findings() {
+fn a_healthy_fleet_of_a_thousand_has_no_findings() {
     let db = migrated();
-    for n in 0..50 {
-        tenant(&mut db.connect(), &format!("tenant_{n:02}"));
+    // With a user, a business and a profile each, so that there is something to look at.
+    let names: Vec<String> = (0..1000).map(|n| format!("tenant_{n:03}")).collect();
+    let create: String = names.iter().map(|name| format!("CREATE SCHEMA {name};")).collect();
+    db.execute("public", &create);
+    db.execute(
+        "public",
+        "INSERT INTO custom_auth_tenant (id, schema_name, name) \
+             SELECT md5('t' || n)::uuid, 'tenant_' || lpad(n::text, 3, '0'), 'X' FROM generate_series(0, 999) n; \
+         INSERT INTO custom_auth_user (id, email) SELECT md5('u' || n)::uuid, n || '@example.com' FROM generate_series(0, 999) n",
+    );
+    let fleet = domain::fleet().unwrap();
+    let migrated = fleet.run(&Run::new(fleet.migrations), &|| pg::connect(db.config())).unwrap();
+    assert_eq!(migrated.count("migrated"), 1000);
+    for (at, chunk) in names.chunks(100).enumerate() {
+        let rows = |(n, name): (usize, &String)| {
+            let n = at * 100 + n;
+            format!(
+                "INSERT INTO {name}.business_business (id, name) VALUES (md5('b{n}')::uuid, 'X'); \
+                 INSERT INTO {name}.users_userprofile (user_id, business_id, tenant_id) \
+                     VALUES (md5('u{n}')::uuid, md5('b{n}')::uuid, md5('t{n}')::uuid);"
+            )
+        };
+        db.execute("public", &chunk.iter().enumerate().map(rows).collect::<String>());
     }
     let report = examine(&db, &doctor());
-    assert_eq!((told(&report), report.tenants), (vec![], 50));
+    assert_eq!((told(&report), report.tenants), (vec![], 1000));
     assert!(report.is_healthy() && report.not_compared.is_empty(), "{report:#?}");
 }
 

@@ -11,6 +11,7 @@ mod doctor;
 mod fleet;
 mod incident;
 mod layers;
+mod legacy;
 mod lint;
 mod load;
 mod migrations;
