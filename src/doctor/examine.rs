@@ -123,7 +123,7 @@ pub(crate) fn examine_rows(
     let mut examined = Examined { findings: Vec::new(), tenant: tables, references, strays: BTreeMap::new() };
     let fills: Vec<&Fill> = examined.fills(rules).collect();
     for fill in fills {
-        examined.findings.extend(nulls(conn, schema, fill)?);
+        examined.findings.extend(nulls(conn, schema, &examined.tenant, fill)?);
     }
     for reference in examined.references.clone() {
         examined.findings.extend(orphans(conn, &examined, schema, &reference, public)?);
@@ -160,7 +160,9 @@ fn behind(conn: &mut PgConnection, schema: &SchemaName, tables: &Tables) -> Quer
         format!(
             "SELECT {at}::bigint AS at FROM (SELECT max({}) AS largest FROM {}) c \
              WHERE has_sequence_privilege({sequence}, 'SELECT, USAGE') \
-               AND c.largest > coalesce(pg_sequence_last_value({sequence}), {}::numeric - 1)",
+               AND c.largest IS NOT NULL \
+               AND least(c.largest, (SELECT seqmax FROM pg_catalog.pg_sequence WHERE seqrelid = {sequence})) \
+                 > coalesce(pg_sequence_last_value({sequence}), {}::numeric - 1)",
             quote::identifier(&column.name),
             quote::qualified(schema.as_str(), table),
             column.start.unwrap_or(1),
@@ -192,16 +194,15 @@ pub(crate) fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
     all
 }
 
-fn nulls(conn: &mut PgConnection, schema: &SchemaName, fill: &Fill) -> QueryResult<Option<Symptom>> {
+fn nulls(conn: &mut PgConnection, schema: &SchemaName, tenant: &Tables, fill: &Fill) -> QueryResult<Option<Symptom>> {
     #[derive(diesel::QueryableByName)]
     struct Count {
         #[diesel(sql_type = BigInt)]
         rows: i64,
     }
     let count: Count = sql_query(format!(
-        "SELECT count(*) AS rows FROM {}.{} WHERE {} IS NULL",
-        schema.quoted(),
-        quote::identifier(&fill.table),
+        "SELECT count(*) AS rows FROM {} WHERE {} IS NULL",
+        tenant.only(&schema.quoted(), &fill.table),
         quote::identifier(&fill.column),
     ))
     .get_result(conn)?;
@@ -232,11 +233,10 @@ fn orphans(
         reference.child_columns.iter().map(|name| format!("c.{}", quote::identifier(name))).collect();
     let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
     let given: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
-    let parent = quote::identifier(&reference.parent);
     let tenant = &examined.tenant;
     let exists = |schema: &SchemaName, tables: &Tables| {
         let same = same_key(reference, ("c", tenant), ("p", tables));
-        format!("EXISTS (SELECT FROM {}.{parent} p WHERE {same})", schema.quoted())
+        format!("EXISTS (SELECT FROM {} p WHERE {same})", tables.only(&schema.quoted(), &reference.parent))
     };
     let in_public = match public.has(&reference.parent, &reference.parent_columns) {
         true => exists(&SchemaName::public(), public),
@@ -244,10 +244,9 @@ fn orphans(
     };
     let found: Vec<Orphan> = sql_query(format!(
         "SELECT ARRAY[{keys}] AS key, count(*) AS rows, bool_or({in_public}) AS in_public \
-         FROM {schema}.{child} c WHERE {given} AND NOT {here} GROUP BY 1 ORDER BY 1",
+         FROM {child} c WHERE {given} AND NOT {here} GROUP BY 1 ORDER BY 1",
         keys = keys.join(", "),
-        schema = schema.quoted(),
-        child = quote::identifier(&reference.child),
+        child = tenant.only(&schema.quoted(), &reference.child),
         given = given.join(" AND "),
         here = exists(schema, tenant),
     ))

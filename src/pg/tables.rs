@@ -115,8 +115,15 @@ impl Tables {
         self.tables.get(table).map_or(&[], |table| &table.columns)
     }
 
+    /// A table, by its schema's quoted name, without the rows of tables that inherit from it; with those of its
+    /// partitions, which are its own.
+    pub(crate) fn only(&self, schema: &str, table: &str) -> String {
+        let partitioned = self.tables.get(table).is_some_and(|table| table.partitioned);
+        format!("{}{schema}.{}", if partitioned { "" } else { "ONLY " }, quote::identifier(table))
+    }
+
     /// The type of a column.
-    fn kind(&self, table: &str, column: &str) -> Option<&str> {
+    pub(crate) fn kind(&self, table: &str, column: &str) -> Option<&str> {
         self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
     }
 
@@ -189,10 +196,13 @@ const RELATIONS: &str = "pg_catalog.pg_namespace n \
         AND y.classid = 'pg_catalog.pg_class'::regclass \
      JOIN pg_catalog.pg_class c ON c.oid = y.objid";
 
+// To read an expression takes the longer the more columns the table has: only those are read that may number it.
 const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
         a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, a.attgenerated <> '' AS generated, \
         a.attidentity <> '' AS identity, \
-        a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false) AS numbered, \
+        a.attidentity <> '' OR CASE WHEN d.adbin::text LIKE \
+            '%:funcid ' || 'pg_catalog.nextval(regclass)'::regprocedure::oid || ' %' \
+            THEN pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' ELSE false END AS numbered, \
         a.attnotnull AS required, q.relname::text AS sequence, q.seqstart AS start, \
         coalesce(q.seqincrement < 0, false) AS descends \
      FROM {relations} \

@@ -15,10 +15,7 @@ use super::{
     propose::Proposer,
     rows::{self, Place, Row},
 };
-use crate::{
-    pg::tables::{Key, Reference, Tables, equal},
-    quote,
-};
+use crate::pg::tables::{Key, Reference, Tables, equal};
 
 #[derive(QueryableByName)]
 struct Collision {
@@ -45,7 +42,7 @@ impl Proposer<'_> {
         let Some(structure) = self.examined.tenant.tables.get(table) else { return Ok(()) };
         let mut as_is: BTreeSet<Place> = rows.iter().map(|row| row.place.clone()).collect();
         let mut renumbered = BTreeSet::new();
-        for key in &structure.keys {
+        for key in self.keys(table) {
             for Collision { found: row, equal, told_apart } in
                 self.collisions(conn, table, key, as_is.union(&renumbered).collect())?
             {
@@ -73,6 +70,16 @@ impl Proposer<'_> {
         proposal.copies.entry(table.into()).or_default().extend(as_is);
         proposal.renumbered.entry(table.into()).or_default().extend(renumbered);
         Ok(())
+    }
+
+    /// What may not be in the tenant's table twice: its keys and, since it may have lost some, those of `public`.
+    fn keys(&self, table: &str) -> impl Iterator<Item = &Key> {
+        let tenant = &self.examined.tenant;
+        let known = tenant.tables.get(table).map_or(&[][..], |table| &table.keys);
+        let all = self.public.tables.get(table).map_or(&[][..], |table| &table.keys);
+        let is_lost =
+            move |key: &&Key| tenant.has(table, &key.columns) && !known.iter().any(|one| one.columns == key.columns);
+        known.iter().chain(all.iter().filter(is_lost))
     }
 
     /// Whether the key is a number from a sequence.
@@ -108,13 +115,13 @@ impl Proposer<'_> {
         // Where the tenant's id is not known, whoever is named may be another.
         let id = self.tenant.id.as_ref().map(Uuid::to_string).unwrap_or_default();
         let owned: Vec<Owned> = sql_query(format!(
-            "SELECT {place} AS place, {key} AS key, {owner}::text AS owner FROM public.{table} p \
+            "SELECT {place} AS place, {key} AS key, {owner}::text AS owner FROM {table} p \
              WHERE {at} AND {owner}::text <> $2",
             place = rows::place("p"),
             at = rows::is_at("p", 1),
             key = rows::key_text(self.public.tables.get(table), "p"),
             owner = rows::column("p", column),
-            table = quote::identifier(table),
+            table = self.public.only("public", table),
         ))
         .bind::<Array<Text>, _>(rows.iter().map(|row| &row.place).collect::<Vec<_>>())
         .bind::<Text, _>(id)
@@ -137,7 +144,7 @@ impl Proposer<'_> {
         let same: Vec<String> =
             key.columns.iter().map(|name| equal(("t", tenant, table, name), ("p", self.public, table, name))).collect();
         // A row that another key tells apart does not merely look like another record because it was edited.
-        let others = tenant.tables[table].keys.iter().filter(|other| {
+        let others = self.keys(table).filter(|other| {
             let numbered = |column: &String| tenant.columns(table).iter().any(|c| c.name == *column && c.numbered);
             other.name != key.name && self.public.has(table, &other.columns) && !other.columns.iter().any(numbered)
         });
@@ -152,7 +159,7 @@ impl Proposer<'_> {
         sql_query(format!(
             "SELECT {place} AS place, {key} AS key, {left} IS NOT DISTINCT FROM {right} AS equal, \
                     {told_apart} AS told_apart \
-             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {at}",
+             FROM {table} p JOIN {theirs} t ON {same} WHERE {at}",
             place = rows::place("p"),
             at = rows::is_at("p", 1),
             key = rows::key_text(self.public.tables.get(table), "p"),
@@ -162,8 +169,8 @@ impl Proposer<'_> {
             }),
             right = self.content(table, |name, _| Some(rows::column("t", name))),
             told_apart = told_apart.join(" OR "),
-            table = quote::identifier(table),
-            schema = self.tenant.schema.quoted(),
+            table = self.public.only("public", table),
+            theirs = tenant.only(&self.tenant.schema.quoted(), table),
             same = same.join(" AND "),
         ))
         .bind::<Array<Text>, _>(places)
@@ -184,14 +191,14 @@ impl Proposer<'_> {
             "SELECT place FROM ( \
                  SELECT {place} AS place, {content} AS content, \
                         row_number() OVER (PARTITION BY {content} ORDER BY {place}) AS number \
-                 FROM public.{table} p) p \
-             JOIN (SELECT {theirs} AS content, count(*) AS rows FROM {schema}.{table} t GROUP BY 1) t USING (content) \
+                 FROM {table} p) p \
+             JOIN (SELECT {theirs} AS content, count(*) AS rows FROM {table_there} t GROUP BY 1) t USING (content) \
              WHERE p.number <= t.rows AND p.place = ANY ($1)",
             place = rows::place("p"),
             content = self.content(table, |name, filled| (!filled).then(|| rows::column("p", name))),
             theirs = self.content(table, |name, filled| (!filled).then(|| rows::column("t", name))),
-            table = quote::identifier(table),
-            schema = self.tenant.schema.quoted(),
+            table = self.public.only("public", table),
+            table_there = self.examined.tenant.only(&self.tenant.schema.quoted(), table),
         ))
         .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
         .load(conn)?;

@@ -1,12 +1,13 @@
 //! Carries a proposal out, inside the tenant's transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
+    result::{DatabaseErrorKind, Error as DieselError},
     sql_query,
-    sql_types::{Array, Text},
+    sql_types::{Array, BigInt, Bool, Text},
 };
 
 use super::{
@@ -15,11 +16,11 @@ use super::{
     proposal::Proposal,
     propose::Proposer,
     rows::{self, Place},
-    sequences,
+    sequences, undo,
 };
 use crate::{
     doctor::{Fill, same_key},
-    pg::tables::Column,
+    pg::tables::{Column, Tables, equal},
     quote,
 };
 
@@ -32,16 +33,14 @@ impl Proposer<'_> {
         recorder: &Recorder<'_>,
     ) -> QueryResult<()> {
         conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
-        for table in parents_first(proposal.tables().into_iter().cloned(), &self.examined.references) {
+        for tables in parents_first(proposal.tables().into_iter().cloned(), &self.examined.references) {
             for (rows, renumber) in [(&proposal.copies, false), (&proposal.renumbered, true)] {
-                if let Some(places) = rows.get(&table).filter(|places| !places.is_empty()) {
-                    self.record_referrers(conn, &table, places, recorder)?;
-                    if renumber && !self.rehearsal {
-                        // The next numbers may be those of rows that came with theirs.
-                        sequences::catch_up(conn, &self.tenant.schema, &self.examined.tenant, &table)?;
-                    }
-                    let copied = self.copy(conn, &table, places, renumber)?;
-                    recorder.write(conn, &table, What::Inserted, &copied)?;
+                let part = |table| {
+                    Some(Part { table, places: rows.get(table).filter(|places| !places.is_empty())?, renumber })
+                };
+                let parts: Vec<Part<'_>> = tables.iter().filter_map(part).collect();
+                if !parts.is_empty() {
+                    self.copy(conn, &parts, recorder)?;
                 }
             }
         }
@@ -49,19 +48,51 @@ impl Proposer<'_> {
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
 
-    fn copy(
-        &self,
-        conn: &mut PgConnection,
-        table: &str,
-        places: &BTreeSet<Place>,
-        renumber: bool,
-    ) -> QueryResult<Vec<Change>> {
+    /// Copies rows of several tables in one statement, after which alone foreign keys are checked that cannot wait.
+    fn copy(&self, conn: &mut PgConnection, parts: &[Part<'_>], recorder: &Recorder<'_>) -> QueryResult<()> {
+        #[derive(QueryableByName)]
+        struct Copied {
+            #[diesel(sql_type = BigInt)]
+            at: i64,
+            #[diesel(embed)]
+            change: Change,
+        }
+        let (mut inserts, mut results) = (Vec::new(), Vec::new());
+        for (at, part) in parts.iter().enumerate() {
+            self.record_referrers(conn, part.table, part.places, recorder)?;
+            if part.renumber && !self.rehearsal {
+                sequences::catch_up(conn, &self.tenant.schema, &self.examined.tenant, part.table)?;
+            }
+            let casts = self.casts(conn, part)?;
+            inserts.push(format!("i{at} AS ({})", self.insertion(part, &casts)));
+            results.push(format!("SELECT {at}::bigint AS at, key, before, after FROM i{at}"));
+        }
+        let copied: Vec<Copied> = sql_query(format!("WITH {} {}", inserts.join(", "), results.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(parts.iter().flat_map(|part| part.places).collect::<Vec<_>>())
+            .load(conn)?;
+        for (at, part) in parts.iter().enumerate() {
+            let changes: Vec<Change> =
+                copied.iter().filter(|row| row.at == at as i64).map(|row| row.change.clone()).collect();
+            match part.places.len() - changes.len() {
+                0 => recorder.write(conn, part.table, What::Inserted, &changes)?,
+                missing => return Err(refusal(format!("a trigger of {} keeps {missing} of the rows out", part.table))),
+            }
+        }
+        self.have_their_keys(conn, parts)
+    }
+
+    /// The statement that copies rows of one table.
+    fn insertion(&self, part: &Part<'_>, casts: &BTreeMap<String, String>) -> String {
+        let Part { table, renumber, .. } = *part;
         let structure = &self.examined.tenant.tables[table];
         let shared = rows::shared_columns(self.public, &self.examined.tenant, table);
-        let take = |column: &&Column| shared.contains(&column.name.as_str()) && !(renumber && column.numbered);
+        let take = |column: &&Column| {
+            let filled = self.rules.fills.iter().any(|fill| fill.table == *table && fill.column == column.name);
+            (filled || shared.contains(&column.name.as_str())) && !(renumber && column.numbered)
+        };
         let (mut names, mut values): (Vec<String>, Vec<String>) = rows::written(structure)
             .filter(take)
-            .map(|column| (quote::identifier(&column.name), self.value(table, &column.name)))
+            .map(|column| (quote::identifier(&column.name), self.value(table, &column.name, casts)))
             .unzip();
         if renumber && self.rehearsal {
             // A rehearsal draws no number.
@@ -78,10 +109,11 @@ impl Proposer<'_> {
         // Numbers of an identity that is ALWAYS generated are kept all the same.
         let overriding =
             if structure.columns.iter().any(|column| column.identity) { "OVERRIDING SYSTEM VALUE" } else { "" };
-        sql_query(format!(
+        format!(
             "INSERT INTO {schema}.{table} AS t ({names}) {overriding} \
-             SELECT {values} FROM public.{table} p WHERE {at} \
+             SELECT {values} FROM {originals} p WHERE {at} \
              RETURNING {key}::text AS key, NULL::text AS before, {image}::text AS after",
+            originals = self.public.only("public", table),
             at = rows::is_at("p", 1),
             schema = self.tenant.schema.quoted(),
             table = quote::identifier(table),
@@ -89,9 +121,92 @@ impl Proposer<'_> {
             values = values.join(", "),
             key = rows::key_image(structure, "t"),
             image = rows::image(structure, "t"),
+        )
+    }
+
+    /// The columns whose type is another than in `public`, with that type; a refusal where values would not be the
+    /// same any more.
+    fn casts(&self, conn: &mut PgConnection, part: &Part<'_>) -> QueryResult<BTreeMap<String, String>> {
+        #[derive(QueryableByName)]
+        struct Changed {
+            #[diesel(sql_type = Array<Bool>)]
+            changed: Vec<bool>,
+        }
+        let tenant = &self.examined.tenant;
+        let mut differing = rows::shared_columns(self.public, tenant, part.table);
+        differing.retain(|name| self.public.kind(part.table, name) != tenant.kind(part.table, name));
+        if differing.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let types = undo::types_in(conn, self.tenant.schema.as_str(), part.table)?;
+        let casts: BTreeMap<String, String> =
+            differing.iter().filter_map(|name| Some((name.to_string(), types.get(*name)?.clone()))).collect();
+        let changed = casts.iter().map(|(name, kind)| {
+            let column = rows::column("p", name);
+            let changed = match self.is_of_one_kind(part.table, name) {
+                true => format!("{column}::{kind} IS DISTINCT FROM {column}"),
+                false => format!("{column}::text::{kind}::text IS DISTINCT FROM {column}::text"),
+            };
+            format!("coalesce(bool_or({changed}), false)")
+        });
+        let Changed { changed } = sql_query(format!(
+            "SELECT ARRAY[{}] AS changed FROM {} p WHERE {}",
+            changed.collect::<Vec<_>>().join(", "),
+            self.public.only("public", part.table),
+            rows::is_at("p", 1),
         ))
-        .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
-        .load(conn)
+        .bind::<Array<Text>, _>(part.places.iter().collect::<Vec<_>>())
+        .get_result(conn)?;
+        match casts.iter().zip(changed).find(|(_, changed)| *changed) {
+            Some(((name, kind), _)) => Err(refusal(format!("{name} of {} would be changed by {kind}", part.table))),
+            None => Ok(casts),
+        }
+    }
+
+    /// Whether a column's type differs from `public`'s in its modifier only.
+    fn is_of_one_kind(&self, table: &str, column: &str) -> bool {
+        let base =
+            |tables: &Tables| tables.kind(table, column).and_then(|kind| Some(kind.split_once(':')?.0.to_owned()));
+        base(self.public) == base(&self.examined.tenant)
+    }
+
+    /// Makes sure that the rows are there under the keys that they have in `public`.
+    fn have_their_keys(&self, conn: &mut PgConnection, parts: &[Part<'_>]) -> QueryResult<()> {
+        #[derive(QueryableByName)]
+        struct Missing {
+            #[diesel(sql_type = BigInt)]
+            at: i64,
+        }
+        let tenant = &self.examined.tenant;
+        let select = |(at, part): (usize, &Part<'_>)| {
+            let table = part.table;
+            let key =
+                rows::primary_key(&tenant.tables[table]).filter(|key| !part.renumber && self.public.has(table, key))?;
+            let same: Vec<String> =
+                key.iter().map(|name| equal(("t", tenant, table, name), ("p", self.public, table, name))).collect();
+            Some(format!(
+                "SELECT {at}::bigint AS at FROM {} p \
+                 WHERE {} AND NOT EXISTS (SELECT FROM {} t WHERE {})",
+                self.public.only("public", table),
+                rows::is_at("p", 1),
+                tenant.only(&self.tenant.schema.quoted(), table),
+                same.join(" AND "),
+            ))
+        };
+        let selects: Vec<String> = parts.iter().enumerate().filter_map(select).collect();
+        if selects.is_empty() {
+            return Ok(());
+        }
+        let missing: Vec<Missing> = sql_query(selects.join(" UNION ALL "))
+            .bind::<Array<Text>, _>(parts.iter().flat_map(|part| part.places).collect::<Vec<_>>())
+            .load(conn)?;
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => {
+                let table = parts[first.at as usize].table;
+                Err(refusal(format!("a trigger of {table} gives other keys to {} of the rows", missing.len())))
+            }
+        }
     }
 
     /// Writes down which rows of the tenant refer in vain to the rows that will be copied: those may stay as they
@@ -112,12 +227,11 @@ impl Proposer<'_> {
             }
             let tenant = &self.examined.tenant;
             let referrers: Vec<Change> = sql_query(format!(
-                "SELECT {key}::text AS key, NULL::text AS before, NULL::text AS after FROM {schema}.{child} c \
-                 WHERE EXISTS (SELECT FROM public.{parent} p WHERE {at} AND {same})",
+                "SELECT {key}::text AS key, NULL::text AS before, NULL::text AS after FROM {child} c \
+                 WHERE EXISTS (SELECT FROM {parent} p WHERE {at} AND {same})",
                 key = rows::key_image(&tenant.tables[&reference.child], "c"),
-                schema = self.tenant.schema.quoted(),
-                child = quote::identifier(&reference.child),
-                parent = quote::identifier(table),
+                child = tenant.only(&self.tenant.schema.quoted(), &reference.child),
+                parent = self.public.only("public", table),
                 at = rows::is_at("p", 1),
                 same = same_key(reference, ("c", tenant), ("p", self.public)),
             ))
@@ -128,18 +242,30 @@ impl Proposer<'_> {
         Ok(())
     }
 
-    /// A column of a row to be copied; a null that a rule fills is filled on the way.
-    fn value(&self, table: &str, column: &str) -> String {
-        let filled = self.rules.fills.iter().find(|fill| fill.table == table && fill.column == column);
-        match filled {
-            Some(fill) => format!("coalesce({}, {})", rows::column("p", column), self.source(fill, "p")),
-            None => rows::column("p", column),
+    /// A column of a row to be copied, as a type that differs; a null that a rule fills is filled on the way.
+    fn value(&self, table: &str, column: &str, casts: &BTreeMap<String, String>) -> String {
+        let mut value = rows::column("p", column);
+        if let Some(kind) = casts.get(column).filter(|_| !self.is_of_one_kind(table, column)) {
+            value = format!("{value}::text::{kind}");
+        }
+        let is_there = self.public.has(table, std::slice::from_ref(&column.to_owned()));
+        match self.rules.fills.iter().find(|fill| fill.table == table && fill.column == column) {
+            Some(fill) if is_there => format!("coalesce({value}, {})", self.source(fill, "p")),
+            Some(fill) => format!("coalesce({})", self.source(fill, "p")),
+            None => value,
         }
     }
 
-    /// Fills the nulls of one column.
-    pub(super) fn fill(&self, conn: &mut PgConnection, fill: &Fill, recorder: &Recorder<'_>) -> QueryResult<()> {
+    /// Fills the nulls of one column, and tells of how many rows.
+    pub(super) fn fill(&self, conn: &mut PgConnection, fill: &Fill, recorder: &Recorder<'_>) -> QueryResult<i64> {
+        #[derive(QueryableByName)]
+        struct Kept {
+            #[diesel(sql_type = Bool)]
+            kept: bool,
+        }
         let structure = &self.examined.tenant.tables[&fill.table];
+        let table = self.examined.tenant.only(&self.tenant.schema.quoted(), &fill.table);
+        let column = quote::identifier(&fill.column);
         let filled: Vec<Change> = sql_query(format!(
             "WITH old AS ( \
                  SELECT t.ctid AS place, t.tableoid AS relation, {image}::text AS before \
@@ -147,15 +273,19 @@ impl Proposer<'_> {
              UPDATE {table} t SET {column} = coalesce({source}) FROM old \
              WHERE t.ctid = old.place AND t.tableoid = old.relation \
              RETURNING {key}::text AS key, old.before, {image}::text AS after",
-            table = format_args!("{}.{}", self.tenant.schema.quoted(), quote::identifier(&fill.table)),
-            column = quote::identifier(&fill.column),
             source = self.source(fill, "t"),
             key = rows::key_image(structure, "t"),
             image = rows::image(structure, "t"),
         ))
         .load(conn)?;
         recorder.write(conn, &fill.table, What::Updated, &filled)?;
-        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+        let Kept { kept } = sql_query(format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NULL) AS kept"))
+            .get_result(conn)?;
+        match kept {
+            true => Err(refusal(format!("a trigger of {} keeps nulls in {}", fill.table, fill.column))),
+            false => Ok(filled.len() as i64),
+        }
     }
 
     /// What a null gets: the columns that are there, in the rule's order, and the time of the repair.
@@ -168,4 +298,17 @@ impl Proposer<'_> {
         from.push("now()".into());
         from.join(", ")
     }
+}
+
+/// Rows of one table that are copied in one way.
+struct Part<'p> {
+    table: &'p String,
+    places: &'p BTreeSet<Place>,
+    /// Under new numbers.
+    renumber: bool,
+}
+
+/// What the server would say, if it knew.
+fn refusal(words: String) -> DieselError {
+    DieselError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(words))
 }

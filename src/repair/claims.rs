@@ -23,7 +23,6 @@ use crate::{
         atomically,
         tables::{self, Tables, equal},
     },
-    quote,
 };
 
 /// How many tenants one query asks. Each holds locks on a table and its indexes.
@@ -170,11 +169,11 @@ fn holders(
         }
         Some(format!(
             "SELECT {place} AS place, {text} AS key, {at}::bigint AS at \
-             FROM public.{table} p JOIN {schema}.{table} t ON {same} WHERE {here}",
+             FROM {table} p JOIN {theirs} t ON {same} WHERE {here}",
             place = rows::place("p"),
             text = rows::key_text(Some(structure), "p"),
-            schema = schema.quoted(),
-            table = quote::identifier(table),
+            table = public.only("public", table),
+            theirs = tenant.only(&schema.quoted(), table),
             same = same.join(" AND "),
         ))
     };

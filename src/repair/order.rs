@@ -3,18 +3,22 @@ use std::collections::BTreeSet;
 use crate::pg::tables::Reference;
 
 /// Puts tables in an order in which each comes after those it refers to. A reference whose check can wait needs no
-/// order; a cycle of others is cut anywhere, and its constraint has the last word.
-pub(super) fn parents_first(tables: impl IntoIterator<Item = String>, references: &[Reference]) -> Vec<String> {
+/// order; tables that all wait for each other come together, and have to be written in one statement.
+pub(super) fn parents_first(tables: impl IntoIterator<Item = String>, references: &[Reference]) -> Vec<Vec<String>> {
     let mut waiting: BTreeSet<String> = tables.into_iter().collect();
     let mut order = Vec::new();
-    while let Some(first) = waiting.first().cloned() {
+    while !waiting.is_empty() {
         let waits = |r: &Reference, table: &String| {
             !r.deferrable && r.child == *table && r.parent != r.child && waiting.contains(&r.parent)
         };
         let ready = |table: &&String| !references.iter().any(|reference| waits(reference, table));
-        let next = waiting.iter().find(ready).cloned().unwrap_or(first);
-        waiting.remove(&next);
-        order.push(next);
+        match waiting.iter().find(ready).cloned() {
+            Some(next) => {
+                waiting.remove(&next);
+                order.push(vec![next]);
+            }
+            None => order.push(std::mem::take(&mut waiting).into_iter().collect()),
+        }
     }
     order
 }

@@ -6,7 +6,7 @@ use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
     sql_query,
-    sql_types::{Array, Text},
+    sql_types::{Array, BigInt, Text},
 };
 
 use super::{
@@ -19,11 +19,11 @@ use super::{
     propose::Proposer,
     rows::{self, Place, Row},
 };
-use crate::{doctor::same_key, pg::tables::equal, quote};
+use crate::{SchemaName, doctor::same_key, pg::tables::equal, quote};
 
-/// A foreign key from some other schema into `public`.
+/// A foreign key from some other schema into this one.
 #[derive(Debug, Clone, QueryableByName)]
-struct Outside {
+pub(super) struct Outside {
     #[diesel(sql_type = Text)]
     schema: String,
     #[diesel(sql_type = Text)]
@@ -31,13 +31,29 @@ struct Outside {
     #[diesel(sql_type = Array<Text>)]
     child_columns: Vec<String>,
     #[diesel(sql_type = Text)]
-    parent: String,
+    pub(super) parent: String,
     #[diesel(sql_type = Array<Text>)]
     parent_columns: Vec<String>,
 }
 
-/// The foreign keys from other schemas into `public`.
-fn outside(conn: &mut PgConnection) -> QueryResult<Vec<Outside>> {
+impl Outside {
+    /// The table that refers, as it is named in a report.
+    pub(super) fn child(&self) -> String {
+        format!("{}.{}", self.schema, self.child)
+    }
+
+    /// That table, and the condition that its row `c` refers to the row `p`.
+    pub(super) fn refers(&self) -> (String, String) {
+        let pairs = self.child_columns.iter().zip(&self.parent_columns);
+        let same = |(child, parent): (&String, &String)| {
+            format!("{} = {}", rows::column("c", child), rows::column("p", parent))
+        };
+        (quote::qualified(&self.schema, &self.child), pairs.map(same).collect::<Vec<_>>().join(" AND "))
+    }
+}
+
+/// The foreign keys from other schemas into this one.
+pub(super) fn outside(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<Outside>> {
     let columns = |table: &str, key: &str| {
         format!(
             "ARRAY(SELECT a.attname::text FROM unnest(k.{key}) WITH ORDINALITY u(attnum, at) \
@@ -49,10 +65,11 @@ fn outside(conn: &mut PgConnection) -> QueryResult<Vec<Outside>> {
                 {} AS child_columns, {} AS parent_columns \
          FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class p ON p.oid = k.confrelid \
          JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE k.contype = 'f' AND p.relnamespace = 'public'::regnamespace AND c.relnamespace <> p.relnamespace",
+         WHERE k.contype = 'f' AND p.relnamespace = to_regnamespace($1) AND c.relnamespace <> p.relnamespace",
         columns("conrelid", "conkey"),
         columns("confrelid", "confkey"),
     ))
+    .bind::<Text, _>(schema.quoted())
     .load(conn)
 }
 
@@ -80,7 +97,7 @@ impl Proposer<'_> {
             }
         }
         originals.retain(|_, rows| !rows.is_empty());
-        let outside = outside(conn)?;
+        let outside = outside(conn, &SchemaName::public())?;
         self.keep_what_is_needed(conn, &mut originals, &outside, outcome)?;
         self.delete(conn, &originals, recorder, outcome)
     }
@@ -129,14 +146,14 @@ impl Proposer<'_> {
             ));
         }
         let found: Vec<Row> = sql_query(format!(
-            "SELECT {place} AS place, {text} AS key FROM public.{name} p WHERE {at} AND ({proofs}) \
-             AND EXISTS (SELECT FROM {schema}.{name} t WHERE {same}) FOR UPDATE OF p",
+            "SELECT {place} AS place, {text} AS key FROM {name} p WHERE {at} AND ({proofs}) \
+             AND EXISTS (SELECT FROM {theirs} t WHERE {same}) FOR UPDATE OF p",
             place = rows::place("p"),
             text = rows::key_text(Some(public), "p"),
-            name = quote::identifier(table),
+            name = self.public.only("public", table),
             at = rows::is_at("p", 1),
             proofs = proofs.join(" OR "),
-            schema = self.tenant.schema.quoted(),
+            theirs = tenant.only(&self.tenant.schema.quoted(), table),
             same = same.join(" AND "),
         ))
         .bind::<Array<Text>, _>(rows.iter().map(|row| &row.place).collect::<Vec<_>>())
@@ -164,21 +181,17 @@ impl Proposer<'_> {
                 let Some(rows) = originals.get(&reference.parent) else { continue };
                 let same = same_key(reference, ("c", self.public), ("p", self.public));
                 let going: Vec<&Place> = originals.get(&reference.child).into_iter().flat_map(BTreeMap::keys).collect();
-                let child = format!("public.{}", quote::identifier(&reference.child));
-                let found = referred_to(conn, &reference.parent, rows, &child, &same, &going)?;
+                let child = self.public.only("public", &reference.child);
+                let found =
+                    referred_to(conn, &self.public.only("public", &reference.parent), rows, &child, &same, &going)?;
                 needed
                     .extend(found.into_iter().map(|place| (reference.parent.clone(), place, reference.child.clone())));
             }
             for outside in outside {
                 let Some(rows) = originals.get(&outside.parent) else { continue };
-                let pairs = outside.child_columns.iter().zip(&outside.parent_columns);
-                let same: Vec<String> = pairs
-                    .map(|(child, parent)| format!("{} = {}", rows::column("c", child), rows::column("p", parent)))
-                    .collect();
-                let child = quote::qualified(&outside.schema, &outside.child);
-                let found = referred_to(conn, &outside.parent, rows, &child, &same.join(" AND "), &[])?;
-                let by = format!("{}.{}", outside.schema, outside.child);
-                needed.extend(found.into_iter().map(|place| (outside.parent.clone(), place, by.clone())));
+                let (child, same) = outside.refers();
+                let found = referred_to(conn, &self.public.only("public", &outside.parent), rows, &child, &same, &[])?;
+                needed.extend(found.into_iter().map(|place| (outside.parent.clone(), place, outside.child())));
             }
             if needed.is_empty() {
                 return Ok(());
@@ -203,23 +216,46 @@ impl Proposer<'_> {
             return Ok(());
         }
         conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
-        let order = parents_first(originals.keys().cloned(), &self.public.references);
-        for table in order.into_iter().rev() {
-            let structure = &self.public.tables[&table];
-            let deleted: Vec<Change> = sql_query(format!(
-                "DELETE FROM public.{} p WHERE {} RETURNING {}::text AS key, {}::text AS before, NULL::text AS after",
-                quote::identifier(&table),
+        // In one statement, after which alone foreign keys act: a cascade would remove rows unseen.
+        let delete = |(at, table): (usize, &String)| {
+            let structure = &self.public.tables[table];
+            format!(
+                "d{at} AS (DELETE FROM {} p WHERE {} RETURNING {}::text AS key, {}::text AS before)",
+                self.public.only("public", table),
                 rows::is_at("p", 1),
                 rows::key_image(structure, "p"),
                 rows::image(structure, "p"),
-            ))
-            .bind::<Array<Text>, _>(originals[&table].keys().collect::<Vec<_>>())
+            )
+        };
+        let deletes: Vec<String> = originals.keys().enumerate().map(delete).collect();
+        let results: Vec<String> =
+            (0..originals.len()).map(|at| format!("SELECT {at}::bigint AS at, key, before FROM d{at}")).collect();
+        let deleted: Vec<Deleted> = sql_query(format!("WITH {} {}", deletes.join(", "), results.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(originals.values().flat_map(BTreeMap::keys).collect::<Vec<_>>())
             .load(conn)?;
-            recorder.write(conn, &table, What::Deleted, &deleted)?;
-            outcome.removed.push(Copied { table, rows: deleted.len() as i64 });
+        let tables: Vec<&String> = originals.keys().collect();
+        // Written down children first, as they have to come back in the opposite order.
+        for table in parents_first(originals.keys().cloned(), &self.public.references).concat().iter().rev() {
+            let at = tables.iter().position(|known| *known == table).unwrap_or_default();
+            let of_table = deleted.iter().filter(|row| row.at == at as i64);
+            let changes: Vec<Change> = of_table
+                .map(|row| Change { key: row.key.clone(), before: Some(row.before.clone()), after: None })
+                .collect();
+            recorder.write(conn, table, What::Deleted, &changes)?;
+            outcome.removed.push(Copied { table: table.clone(), rows: changes.len() as i64 });
         }
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
+}
+
+#[derive(QueryableByName)]
+struct Deleted {
+    #[diesel(sql_type = BigInt)]
+    at: i64,
+    #[diesel(sql_type = Text)]
+    key: String,
+    #[diesel(sql_type = Text)]
+    before: String,
 }
 
 /// Which of the rows a child refers to that is not going itself.
@@ -237,10 +273,9 @@ fn referred_to(
         place: Place,
     }
     let found: Vec<At> = sql_query(format!(
-        "SELECT {place} AS place FROM public.{parent} p WHERE {at} \
+        "SELECT {place} AS place FROM {parent} p WHERE {at} \
          AND EXISTS (SELECT FROM {child} c WHERE {same} AND NOT ({going}))",
         place = rows::place("p"),
-        parent = quote::identifier(parent),
         at = rows::is_at("p", 1),
         going = rows::is_at("c", 2),
     ))

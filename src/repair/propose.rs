@@ -17,7 +17,6 @@ use crate::{
     directory::TenantEntry,
     doctor::{Examined, Problem, Rules, Title, same_key},
     pg::tables::{Reference, Tables},
-    quote,
 };
 
 /// All that a proposal is made from.
@@ -81,13 +80,17 @@ impl Proposer<'_> {
         roots: &Roots,
         mut excluded: Excluded,
     ) -> QueryResult<Proposal> {
-        let mut causes = BTreeSet::new();
+        let (mut causes, mut claims) = (BTreeSet::new(), None);
         loop {
             let mut proposal = self.walk(conn, roots, &excluded)?;
+            // What cannot be had is the tenant's all the same, and not another's.
+            let claimed = std::mem::take(&mut proposal.claims);
+            let claims = claims.get_or_insert(claimed);
             let pruned = self.prune(conn, &mut proposal, roots)?;
             if pruned.is_empty() {
                 proposal.left.extend(excluded.into_values());
                 proposal.left.append(&mut causes);
+                proposal.claims = std::mem::take(claims);
                 return Ok(proposal);
             }
             // Without them, others may not be needed any more.
@@ -115,19 +118,20 @@ impl Proposer<'_> {
             if orphans.is_empty() {
                 continue;
             }
-            let parent = quote::identifier(&reference.parent);
             let schema = self.tenant.schema.quoted();
             let tenant = &self.examined.tenant;
             let key: Vec<String> =
                 reference.parent_columns.iter().map(|name| format!("{}::text", rows::column("p", name))).collect();
             let found: Vec<Found> = sql_query(format!(
-                "SELECT {place} AS place, {text} AS key, ARRAY[{key}] AS orphan FROM public.{parent} p \
-                 WHERE EXISTS (SELECT FROM {schema}.{child} c WHERE {in_public} \
-                     AND NOT EXISTS (SELECT FROM {schema}.{parent} t WHERE {here})) {lock}",
+                "SELECT {place} AS place, {text} AS key, ARRAY[{key}] AS orphan FROM {parent} p \
+                 WHERE EXISTS (SELECT FROM {child} c WHERE {in_public} \
+                     AND NOT EXISTS (SELECT FROM {theirs} t WHERE {here})) {lock}",
                 place = rows::place("p"),
                 text = rows::key_text(self.public.tables.get(&reference.parent), "p"),
                 key = key.join(", "),
-                child = quote::identifier(&reference.child),
+                parent = self.public.only("public", &reference.parent),
+                child = tenant.only(&schema, &reference.child),
+                theirs = tenant.only(&schema, &reference.parent),
                 in_public = same_key(reference, ("c", tenant), ("p", self.public)),
                 here = same_key(reference, ("c", tenant), ("t", tenant)),
                 lock = self.lock_of("p"),
@@ -220,8 +224,8 @@ impl Proposer<'_> {
             return Ok(Vec::new());
         }
         let condition = format!(
-            "EXISTS (SELECT FROM public.{} x WHERE {} AND {})",
-            quote::identifier(&reference.child),
+            "EXISTS (SELECT FROM {} x WHERE {} AND {})",
+            self.public.only("public", &reference.child),
             rows::is_at("x", 1),
             same_key(reference, ("x", self.public), ("p", self.public)),
         );
@@ -239,8 +243,8 @@ impl Proposer<'_> {
             return Ok(Vec::new());
         }
         let condition = format!(
-            "EXISTS (SELECT FROM public.{} x WHERE {} AND {})",
-            quote::identifier(&reference.parent),
+            "EXISTS (SELECT FROM {} x WHERE {} AND {})",
+            self.public.only("public", &reference.parent),
             rows::is_at("x", 1),
             same_key(reference, ("p", self.public), ("x", self.public)),
         );
@@ -261,10 +265,10 @@ impl Proposer<'_> {
         places: &BTreeSet<Place>,
     ) -> QueryResult<Vec<Row>> {
         sql_query(format!(
-            "SELECT {place} AS place, {key} AS key FROM public.{table} p WHERE {condition} {lock}",
+            "SELECT {place} AS place, {key} AS key FROM {table} p WHERE {condition} {lock}",
             place = rows::place("p"),
             key = rows::key_text(self.public.tables.get(table), "p"),
-            table = quote::identifier(table),
+            table = self.public.only("public", table),
             lock = self.lock_of("p"),
         ))
         .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())

@@ -14,7 +14,7 @@ use super::{
     rows::{self, Row},
     walk::left,
 };
-use crate::{doctor::same_key, pg::tables::Reference, quote};
+use crate::{doctor::same_key, pg::tables::Reference};
 
 impl Proposer<'_> {
     /// Removes the rows whose own reference has to be left, those that refer to them, and so on.
@@ -54,26 +54,29 @@ impl Proposer<'_> {
         }
         let given: Vec<String> =
             reference.child_columns.iter().map(|name| format!("{} IS NOT NULL", rows::column("p", name))).collect();
-        let parent = quote::identifier(&reference.parent);
-        let in_public = match self.in_public(reference) {
-            true => same_key(reference, ("p", self.public), ("q", self.public)),
-            false => "false".into(),
-        };
         let mistaken = proposal.mistaken.get(&reference.parent);
+        let tenant = &self.examined.tenant;
+        // Where `public` has no such parents, none is copied and none is mistaken for another.
+        let parents = |which: &str| match self.in_public(reference) {
+            true => {
+                let parent = self.public.only("public", &reference.parent);
+                let same = same_key(reference, ("p", self.public), ("q", self.public));
+                format!("EXISTS (SELECT FROM {parent} q WHERE {same} AND {which})")
+            }
+            false => "($2::text[] || $3::text[] IS NULL)".into(),
+        };
         sql_query(format!(
-            "SELECT {place} AS place, {key} AS key FROM public.{child} p WHERE {at} AND {given} \
-             AND (EXISTS (SELECT FROM public.{parent} q WHERE {in_public} AND {mistaken}) \
-                  OR NOT EXISTS (SELECT FROM public.{parent} q WHERE {in_public} AND {copied}) \
-                     AND NOT EXISTS (SELECT FROM {schema}.{parent} t WHERE {here}))",
+            "SELECT {place} AS place, {key} AS key FROM {child} p WHERE {at} AND {given} \
+             AND ({mistaken} OR NOT {copied} AND NOT EXISTS (SELECT FROM {theirs} t WHERE {here}))",
             place = rows::place("p"),
             key = rows::key_text(self.public.tables.get(&reference.child), "p"),
-            child = quote::identifier(&reference.child),
+            child = self.public.only("public", &reference.child),
             at = rows::is_at("p", 1),
             given = given.join(" AND "),
-            copied = rows::is_at("q", 2),
-            mistaken = rows::is_at("q", 3),
-            schema = self.tenant.schema.quoted(),
-            here = same_key(reference, ("p", self.public), ("t", &self.examined.tenant)),
+            copied = parents(&rows::is_at("q", 2)),
+            mistaken = parents(&rows::is_at("q", 3)),
+            theirs = tenant.only(&self.tenant.schema.quoted(), &reference.parent),
+            here = same_key(reference, ("p", self.public), ("t", tenant)),
         ))
         .bind::<Array<Text>, _>(children)
         .bind::<Array<Text>, _>(proposal.places(&reference.parent))

@@ -52,7 +52,14 @@ pub(super) fn key_text(table: Option<&Table>, alias: &str) -> String {
     match table.and_then(primary_key) {
         Some(columns) => {
             let columns: Vec<String> = columns.iter().map(|name| column(alias, name)).collect();
-            format!("concat_ws(', ', {})", columns.join(", "))
+            let parts = columns.join(", ");
+            match columns.len() {
+                1 => format!("{parts}::text"),
+                // Commas in the values would let two keys look alike.
+                _ => format!(
+                    "CASE WHEN concat_ws('', {parts}) LIKE '%, %' THEN ROW({parts})::text ELSE concat_ws(', ', {parts}) END"
+                ),
+            }
         }
         // Not the alias alone, which may be a column's name.
         None => format!("({alias}.*)::text"),
@@ -83,7 +90,8 @@ pub(super) fn column(alias: &str, name: &str) -> String {
     format!("{alias}.{}", quote::identifier(name))
 }
 
-/// Has texts of values not depend on the session's settings, until the end of the transaction. To compile what reads
-/// the catalog would take longer than to run it.
-pub(super) const PLAIN_TEXTS: &str = "SET LOCAL jit = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
+/// Has texts of values not depend on the session's settings, until the end of the transaction; and rows that a policy
+/// hides be an error, since they would be taken for missing. To compile what reads the catalog would take longer than
+/// to run it.
+pub(super) const PLAIN_TEXTS: &str = "SET LOCAL row_security = off; SET LOCAL jit = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
      SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";

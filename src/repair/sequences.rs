@@ -29,6 +29,8 @@ pub(super) struct Sequence {
     /// Quoted and qualified.
     name: String,
     before: Standing,
+    /// The largest number of the column then.
+    largest: Option<i64>,
 }
 
 /// Where the sequences of these tables stand.
@@ -44,7 +46,8 @@ pub(super) fn look<'t>(
             let Some(sequence) = &column.sequence else { continue };
             let name = quote::qualified(schema.as_str(), sequence);
             if let Some(before) = standing(conn, &name)? {
-                found.push(Sequence { table: table.clone(), column: column.name.clone(), name, before });
+                let largest = largest(conn, schema, table, &column.name, &name)?;
+                found.push(Sequence { table: table.clone(), column: column.name.clone(), name, before, largest });
             }
         }
     }
@@ -72,9 +75,9 @@ pub(super) fn advance(
     recorder: &Recorder<'_>,
 ) -> QueryResult<Vec<Advanced>> {
     let mut advanced = Vec::new();
-    for Sequence { table, column, name, before } in sequences {
+    for Sequence { table, column, name, before, largest: largest_before } in sequences {
         let Some(mut now) = standing(conn, &name)? else { continue };
-        let largest = largest(conn, schema, &table, &column)?;
+        let largest = largest(conn, schema, &table, &column, &name)?;
         let is_behind = largest.filter(|largest| (*largest, true) > (now.last_value, now.is_called));
         if let Some(last_value) = is_behind {
             now = Standing { last_value, is_called: true };
@@ -83,11 +86,13 @@ pub(super) fn advance(
             }
         }
         if now != before {
-            let image = |at: Standing| json!({ "last_value": at.last_value, "is_called": at.is_called }).to_string();
+            let image = |at: Standing| json!({ "last_value": at.last_value, "is_called": at.is_called });
+            let mut image_before = image(before);
+            image_before["largest"] = json!(largest_before);
             let change = Change {
                 key: json!({ "sequence": name, "column": column }).to_string(),
-                before: Some(image(before)),
-                after: Some(image(now)),
+                before: Some(image_before.to_string()),
+                after: Some(image(now).to_string()),
             };
             recorder.write(conn, &table, What::Sequence, &[change])?;
             advanced.push(Advanced { table, column, last_value: now.last_value });
@@ -102,6 +107,7 @@ pub(super) fn largest(
     schema: &SchemaName,
     table: &str,
     column: &str,
+    sequence: &str,
 ) -> QueryResult<Option<i64>> {
     #[derive(diesel::QueryableByName)]
     struct Largest {
@@ -109,10 +115,16 @@ pub(super) fn largest(
         largest: Option<i64>,
     }
     let table = format!("{}.{}", schema.quoted(), quote::identifier(table));
-    let found: Largest =
-        sql_query(format!("SELECT max({})::bigint AS largest FROM {table}", quote::identifier(column)))
-            .get_result(conn)?;
-    Ok(found.largest)
+    // No further than its sequence can count.
+    let found: Option<Largest> = sql_query(format!(
+        "SELECT CASE WHEN max({column}) IS NOT NULL THEN least(max({column}), s.seqmax) END::bigint AS largest \
+         FROM {table}, pg_catalog.pg_sequence s WHERE s.seqrelid = $1::regclass GROUP BY s.seqmax",
+        column = quote::identifier(column)
+    ))
+    .bind::<Text, _>(sequence)
+    .get_result(conn)
+    .optional()?;
+    Ok(found.and_then(|found| found.largest))
 }
 
 /// Where the sequence of this quoted name stands; `None` where there is none.

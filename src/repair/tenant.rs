@@ -12,7 +12,7 @@ use diesel::{
 };
 
 use super::{
-    Left, Outcome, Reason,
+    Filled, Left, Outcome, Reason,
     blueprint::Blueprints,
     claims::Claims,
     constraints::{self, Cure},
@@ -191,7 +191,9 @@ impl Turn<'_> {
                 .find(|fill| (&fill.table, &fill.column) == (&filled.table, &filled.column));
             let Some(rule) = rule else { continue };
             match attempt(conn, |conn| proposer.fill(conn, rule, recorder))? {
-                Ok(()) => outcome.filled.push(filled),
+                // Somebody else has been faster.
+                Ok(0) => {}
+                Ok(rows) => outcome.filled.push(Filled { rows, ..filled }),
                 Err(words) => {
                     let reason = Reason::Refused { words };
                     outcome.left.push(Left { table: filled.table, key: filled.column, rows: 0, reason });
@@ -282,10 +284,10 @@ impl From<Error> for Rehearsed {
 }
 
 /// Does something in a savepoint, or tells why the server has refused it. What another try could cure is an error.
-pub(super) fn attempt(
+pub(super) fn attempt<T>(
     conn: &mut PgConnection,
-    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
-) -> Result<Result<(), String>, Error> {
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+) -> Result<Result<T, String>, Error> {
     attempt_unless(conn, |error| !is_refusal(error), work)
 }
 
@@ -297,13 +299,13 @@ pub(super) fn attempt_as_owner(
     attempt_unless(conn, |error| !is_refusal(error) && !may_not_write(error), work)
 }
 
-fn attempt_unless(
+fn attempt_unless<T>(
     conn: &mut PgConnection,
     is_fatal: impl Fn(&Error) -> bool,
-    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
-) -> Result<Result<(), String>, Error> {
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+) -> Result<Result<T, String>, Error> {
     match atomically(conn, work).map_err(Error::from) {
-        Ok(()) => Ok(Ok(())),
+        Ok(done) => Ok(Ok(done)),
         Err(error) if is_fatal(&error) => Err(error),
         Err(error) => Ok(Err(error.chain())),
     }

@@ -21,6 +21,8 @@ mod pool;
 mod poor_server;
 mod repair;
 mod repair_constraints;
+mod repair_odd;
+mod repair_random;
 mod repair_strays;
 mod repair_undo;
 mod revert;

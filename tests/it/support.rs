@@ -95,28 +95,38 @@ impl Dump {
     pub fn rows_of(&self, prefix: &str) -> Vec<&String> {
         self.0.iter().filter(|line| line.starts_with(prefix)).collect()
     }
+
+    /// With these foreign keys NOT VALID: schemas, and names as they are quoted.
+    pub fn not_valid(mut self, names: &[(String, String)]) -> Self {
+        for (schema, name) in names {
+            let words = format!(" {} FOREIGN KEY ", name.trim_matches('"'));
+            let is_it = |line: &&mut String| line.starts_with(&format!("{schema}.")) && line.contains(&words);
+            let lines = self.0.iter_mut().filter(is_it).filter(|line| !line.ends_with(" NOT VALID"));
+            lines.for_each(|line| line.push_str(" NOT VALID"));
+        }
+        self
+    }
 }
 
 /// Takes a [`Dump`], in order.
 pub fn dump(db: &TestDatabase) -> Dump {
+    // Of a sequence, not how many numbers are logged ahead, which says nothing of the next one.
     let tables = db.texts(
-        "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry') \
-         ORDER BY n.nspname, c.relname",
+        "SELECT CASE c.relkind \
+             WHEN 'S' THEN format('SELECT %s AS at, %L || last_value || '' '' || is_called AS line FROM %s', at, name, place) \
+             ELSE format('SELECT %s, %L || (t.*)::text FROM %s t', at, name, place) END \
+         FROM (SELECT c.relkind, row_number() OVER (ORDER BY n.nspname, c.relname) AS at, c.oid::regclass AS place, \
+                      CASE n.nspname WHEN 'public' THEN 'public.' ELSE '' END || c.oid::regclass || ' ' AS name \
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relkind IN ('r', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'tenantry')) c",
     );
-    let mut lines = Vec::new();
-    for table in tables {
-        // Not how many numbers are logged ahead, which says nothing of the next one.
-        let rows = match db.text(&format!("SELECT relkind FROM pg_class WHERE oid = '{table}'::regclass")).as_str() {
-            "S" => db.texts(&format!("SELECT last_value || ' ' || is_called FROM {table}")),
-            _ => db.texts(&format!("SELECT (t.*)::text FROM {table} t ORDER BY (t.*)::text COLLATE \"C\"")),
-        };
-        let name = if table.contains('.') { table.clone() } else { format!("public.{table}") };
-        lines.extend(rows.into_iter().map(|row| format!("{name} {row}")));
-    }
+    let mut lines = db.texts(&format!(
+        "SELECT line FROM (SELECT 0 AS at, NULL AS line WHERE false UNION ALL {}) q ORDER BY at, line COLLATE \"C\"",
+        tables.join(" UNION ALL ")
+    ));
     lines.extend(db.texts(
         "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint \
-         WHERE contype = 'f' AND connamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'tenantry') ORDER BY 1",
+         WHERE contype = 'f' AND conparentid = 0 AND connamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'tenantry') ORDER BY 1",
     ));
     lines.extend(db.texts(
         "SELECT attrelid::regclass || '.' || attname || ' may be null' FROM pg_attribute JOIN pg_class c ON c.oid = attrelid \

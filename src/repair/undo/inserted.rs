@@ -14,11 +14,10 @@ use crate::{
     Error,
     doctor::{references, same_key},
     pg::tables::Reference,
-    quote,
     repair::{
         Copied,
         memory::{PastChange, What},
-        order::parents_first,
+        originals::{Outside, outside},
         rows::{self, Place},
     },
 };
@@ -68,12 +67,11 @@ fn unchanged(
         // A column that was added since says nothing of the row.
         Some(structure) => sql_query(format!(
             "SELECT u.id, {place} AS place, {image} @> u.after::jsonb AS same \
-             FROM {schema}.{table} t JOIN unnest($1, $2, $3) u(id, key, after) ON {key} = u.key::jsonb {lock}",
+             FROM {table} t JOIN unnest($1, $2, $3) u(id, key, after) ON {key} = u.key::jsonb {lock}",
             place = rows::place("t"),
             image = rows::image(structure, "t"),
             key = rows::key_image(structure, "t"),
-            schema = work.schema.quoted(),
-            table = quote::identifier(table),
+            table = work.tenant.only(&work.schema.quoted(), table),
             lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
         ))
         .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
@@ -100,8 +98,14 @@ fn unchanged(
 /// Keeps the copies to which rows refer that were not there, or did not refer to them in vain, before the repair.
 fn keep_referred_to(conn: &mut PgConnection, work: &mut Work<'_>, copies: &mut Copies) -> QueryResult<()> {
     let references = references(&work.tenant, &work.public);
+    let outside = outside(conn, work.schema)?;
     loop {
         let mut kept = Vec::new();
+        for outside in outside.iter().filter(|outside| copies.contains_key(&outside.parent)) {
+            for place in referred_to_outside(conn, work, outside, copies)? {
+                kept.push((outside.parent.clone(), place, outside.child()));
+            }
+        }
         for reference in references.iter().filter(|reference| copies.contains_key(&reference.parent)) {
             for place in referred_to(conn, work, reference, copies, Referrers::New)? {
                 kept.push((reference.parent.clone(), place, reference.child.clone()));
@@ -133,6 +137,12 @@ enum Referrers {
     Any,
 }
 
+#[derive(QueryableByName)]
+struct At {
+    #[diesel(sql_type = Text)]
+    place: Place,
+}
+
 /// The places of the copies that are referred to.
 fn referred_to(
     conn: &mut PgConnection,
@@ -141,11 +151,6 @@ fn referred_to(
     copies: &Copies,
     which: Referrers,
 ) -> QueryResult<Vec<Place>> {
-    #[derive(QueryableByName)]
-    struct At {
-        #[diesel(sql_type = Text)]
-        place: Place,
-    }
     let places = |table: &str| copies.get(table).map(|rows| rows.keys().collect::<Vec<_>>()).unwrap_or_default();
     let known: Vec<String> = match which {
         Referrers::Any => Vec::new(),
@@ -156,12 +161,11 @@ fn referred_to(
         }
     };
     let found: Vec<At> = sql_query(format!(
-        "SELECT DISTINCT {place} AS place FROM {schema}.{parent} p JOIN {schema}.{child} c ON {same} \
+        "SELECT DISTINCT {place} AS place FROM {parent} p JOIN {child} c ON {same} \
          WHERE {at} AND NOT ({removed}) AND NOT ({key} = ANY ($3::text[]::jsonb[]))",
         place = rows::place("p"),
-        schema = work.schema.quoted(),
-        parent = quote::identifier(&reference.parent),
-        child = quote::identifier(&reference.child),
+        parent = work.tenant.only(&work.schema.quoted(), &reference.parent),
+        child = work.tenant.only(&work.schema.quoted(), &reference.child),
         same = same_key(reference, ("c", &work.tenant), ("p", &work.tenant)),
         at = rows::is_at("p", 1),
         removed = rows::is_at("c", 2),
@@ -170,6 +174,25 @@ fn referred_to(
     .bind::<Array<Text>, _>(places(&reference.parent))
     .bind::<Array<Text>, _>(places(&reference.child))
     .bind::<Array<Text>, _>(known)
+    .load(conn)?;
+    Ok(found.into_iter().map(|row| row.place).collect())
+}
+
+/// The places of the copies to which rows of another schema refer.
+fn referred_to_outside(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    outside: &Outside,
+    copies: &Copies,
+) -> QueryResult<Vec<Place>> {
+    let (child, same) = outside.refers();
+    let found: Vec<At> = sql_query(format!(
+        "SELECT DISTINCT {} AS place FROM {} p JOIN {child} c ON {same} WHERE {}",
+        rows::place("p"),
+        work.tenant.only(&work.schema.quoted(), &outside.parent),
+        rows::is_at("p", 1),
+    ))
+    .bind::<Array<Text>, _>(copies[&outside.parent].keys().collect::<Vec<_>>())
     .load(conn)?;
     Ok(found.into_iter().map(|row| row.place).collect())
 }
@@ -184,21 +207,25 @@ fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copies) -> Resu
         }
     }
     conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
-    let tables = copies.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, _)| table.clone());
-    for table in parents_first(tables, &work.tenant.references).into_iter().rev() {
-        let places: Vec<&Place> = copies[&table].keys().collect();
-        let deleted = sql_query(format!(
-            "DELETE FROM {}.{} t WHERE {}",
-            work.schema.quoted(),
-            quote::identifier(&table),
-            rows::is_at("t", 1),
-        ))
-        .bind::<Array<Text>, _>(&places)
-        .execute(conn)?;
-        if deleted != places.len() {
+    let tables: Vec<(&String, &BTreeMap<Place, PastChange>)> =
+        copies.iter().filter(|(_, rows)| !rows.is_empty()).collect();
+    // In one statement, after which alone foreign keys act: what hangs on a row by cascade is gone by then as well.
+    let delete = |(at, (table, _)): (usize, &(&String, _))| {
+        let table = work.tenant.only(&work.schema.quoted(), table);
+        format!("d{at} AS (DELETE FROM {table} t WHERE {} RETURNING 1)", rows::is_at("t", 1))
+    };
+    let deletes: Vec<String> = tables.iter().enumerate().map(delete).collect();
+    let counts: Vec<String> =
+        (0..tables.len()).map(|at| format!("SELECT {at}::bigint AS at, count(*) AS rows FROM d{at}")).collect();
+    let deleted: Vec<Deleted> =
+        sql_query(format!("WITH {} {} ORDER BY at", deletes.join(", "), counts.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(tables.iter().flat_map(|(_, rows)| rows.keys()).collect::<Vec<_>>())
+            .load(conn)?;
+    for ((table, rows), Deleted { rows: deleted, .. }) in tables.into_iter().zip(deleted) {
+        if deleted != rows.len() as i64 {
             return Err(Error::Repair {
                 schema: work.schema.clone(),
-                reason: format!("{deleted} of {} rows of {table} could be removed again: try again", places.len()),
+                reason: format!("{deleted} of {} rows of {table} could be removed again: try again", rows.len()),
             });
         }
     }
@@ -211,6 +238,16 @@ fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copies) -> Resu
         }
     }
     Ok(())
+}
+
+/// How many rows of which table were deleted.
+#[derive(QueryableByName)]
+struct Deleted {
+    #[diesel(sql_type = BigInt)]
+    #[allow(dead_code)]
+    at: i64,
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
 }
 
 /// A constraint that was taken away, by quoted names.

@@ -51,10 +51,10 @@ fn insert(conn: &mut PgConnection, work: &Work<'_>, table: &str, changes: &[Past
         id: i64,
     }
     let Some(structure) = work.public.tables.get(table) else { return Ok(Vec::new()) };
-    let name = format!("public.{}", quote::identifier(table));
+    let (name, only) = (quote::qualified("public", table), work.public.only("public", table));
     // Rows without a key may be alike.
     let taken = match rows::primary_key(structure) {
-        Some(_) => format!("EXISTS (SELECT FROM {name} p WHERE {} = u.key::jsonb)", rows::key_image(structure, "p")),
+        Some(_) => format!("EXISTS (SELECT FROM {only} p WHERE {} = u.key::jsonb)", rows::key_image(structure, "p")),
         None => "false".into(),
     };
     let free: Vec<Free> = sql_query(format!("SELECT u.id FROM unnest($1, $2) u(id, key) WHERE NOT {taken}"))

@@ -23,10 +23,12 @@ pub(super) fn set_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryRes
                 work.keep(&table, &change.key, "was drawn from since");
                 continue;
             };
-            // While it was moved, others may have drawn from it too.
+            // While it was moved, others may have drawn from it too. Before, it may have been behind.
+            let known = change.before.as_ref().and_then(|image| image["largest"].as_i64());
+            let known = known.map_or(before.last_value, |largest| largest.max(before.last_value));
             if !work.dry_run
                 && let Some(column) = change.key["column"].as_str()
-                && largest(conn, work.schema, &table, column)?.is_some_and(|largest| largest > before.last_value)
+                && largest(conn, work.schema, &table, column, name)?.is_some_and(|largest| largest > known)
             {
                 work.keep(&table, &change.key, "numbers rows that were written since");
                 continue;

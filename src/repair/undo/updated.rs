@@ -63,7 +63,7 @@ fn put_back(
             let is_as_it_was = format!("{} @> u.after::jsonb", rows::image(structure, "t"));
             let key = rows::key_image(structure, "t");
             let from = "unnest($1, $2, $3, $4) u(id, key, before, after)";
-            let name = format!("{}.{}", work.schema.quoted(), quote::identifier(table));
+            let name = work.tenant.only(&work.schema.quoted(), table);
             let set: Vec<String> = columns
                 .iter()
                 .map(|column| {
@@ -118,7 +118,11 @@ pub(super) fn types(conn: &mut PgConnection, work: &Work<'_>, table: &str) -> Qu
 }
 
 /// [`types`] of a table of any schema.
-pub(super) fn types_in(conn: &mut PgConnection, schema: &str, table: &str) -> QueryResult<BTreeMap<String, String>> {
+pub(in crate::repair) fn types_in(
+    conn: &mut PgConnection,
+    schema: &str,
+    table: &str,
+) -> QueryResult<BTreeMap<String, String>> {
     #[derive(QueryableByName)]
     struct Kind {
         #[diesel(sql_type = Text)]
