@@ -11,12 +11,12 @@ use diesel::{
 };
 
 use super::{
-    memory::{Change, Recorder, What},
+    memory::{Recorder, What},
     order::parents_first,
     proposal::Proposal,
     propose::Proposer,
     rows::{self, Place},
-    sequences, undo,
+    sequences,
 };
 use crate::{
     doctor::{Fill, same_key},
@@ -50,32 +50,26 @@ impl Proposer<'_> {
 
     /// Copies rows of several tables in one statement, after which alone foreign keys are checked that cannot wait.
     fn copy(&self, conn: &mut PgConnection, parts: &[Part<'_>], recorder: &Recorder<'_>) -> QueryResult<()> {
-        #[derive(QueryableByName)]
-        struct Copied {
-            #[diesel(sql_type = BigInt)]
-            at: i64,
-            #[diesel(embed)]
-            change: Change,
-        }
-        let (mut inserts, mut results) = (Vec::new(), Vec::new());
+        let (mut steps, mut counts) = (Vec::new(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
             self.record_referrers(conn, part.table, part.places, recorder)?;
             if part.renumber && !self.rehearsal {
                 sequences::catch_up(conn, &self.tenant.schema, &self.examined.tenant, part.table)?;
             }
             let casts = self.casts(conn, part)?;
-            inserts.push(format!("i{at} AS ({})", self.insertion(part, &casts)));
-            results.push(format!("SELECT {at}::bigint AS at, key, before, after FROM i{at}"));
+            steps.push(format!("i{at} AS ({})", self.insertion(part, &casts)));
+            let told = recorder.statement(part.table, What::Inserted, &format!("i{at}"));
+            steps.extend(told.map(|told| format!("m{at} AS ({told})")));
+            counts.push(format!("SELECT {at}::bigint AS at, count(*) AS rows FROM i{at}"));
         }
-        let copied: Vec<Copied> = sql_query(format!("WITH {} {}", inserts.join(", "), results.join(" UNION ALL ")))
+        let copied: Vec<Done> = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
             .bind::<Array<Text>, _>(parts.iter().flat_map(|part| part.places).collect::<Vec<_>>())
             .load(conn)?;
-        for (at, part) in parts.iter().enumerate() {
-            let changes: Vec<Change> =
-                copied.iter().filter(|row| row.at == at as i64).map(|row| row.change.clone()).collect();
-            match part.places.len() - changes.len() {
-                0 => recorder.write(conn, part.table, What::Inserted, &changes)?,
-                missing => return Err(refusal(format!("a trigger of {} keeps {missing} of the rows out", part.table))),
+        for Done { at, rows } in copied {
+            let part = &parts[at as usize];
+            let missing = part.places.len() as i64 - rows;
+            if missing != 0 {
+                return Err(refusal(format!("a trigger of {} keeps {missing} of the rows out", part.table)));
             }
         }
         self.have_their_keys(conn, parts)
@@ -112,7 +106,7 @@ impl Proposer<'_> {
         format!(
             "INSERT INTO {schema}.{table} AS t ({names}) {overriding} \
              SELECT {values} FROM {originals} p WHERE {at} \
-             RETURNING {key}::text AS key, NULL::text AS before, {image}::text AS after",
+             RETURNING {key} AS key, NULL::jsonb AS before, {image} AS after",
             originals = self.public.only("public", table),
             at = rows::is_at("p", 1),
             schema = self.tenant.schema.quoted(),
@@ -138,7 +132,7 @@ impl Proposer<'_> {
         if differing.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let types = undo::types_in(conn, self.tenant.schema.as_str(), part.table)?;
+        let types = rows::types(conn, self.tenant.schema.as_str(), part.table)?;
         let casts: BTreeMap<String, String> =
             differing.iter().filter_map(|name| Some((name.to_string(), types.get(*name)?.clone()))).collect();
         let changed = casts.iter().map(|(name, kind)| {
@@ -218,26 +212,23 @@ impl Proposer<'_> {
         places: &BTreeSet<Place>,
         recorder: &Recorder<'_>,
     ) -> QueryResult<()> {
-        if recorder.repair().is_none() {
-            return Ok(());
-        }
+        let tenant = &self.examined.tenant;
         for reference in self.examined.references.iter().filter(|reference| reference.parent == table) {
             if !self.public.has(table, &reference.parent_columns) {
                 continue;
             }
-            let tenant = &self.examined.tenant;
-            let referrers: Vec<Change> = sql_query(format!(
-                "SELECT {key}::text AS key, NULL::text AS before, NULL::text AS after FROM {child} c \
-                 WHERE EXISTS (SELECT FROM {parent} p WHERE {at} AND {same})",
+            let referrers = format!(
+                "(SELECT {key} AS key, NULL::jsonb AS before, NULL::jsonb AS after FROM {child} c \
+                  WHERE EXISTS (SELECT FROM {parent} p WHERE {at} AND {same}))",
                 key = rows::key_image(&tenant.tables[&reference.child], "c"),
                 child = tenant.only(&self.tenant.schema.quoted(), &reference.child),
                 parent = self.public.only("public", table),
                 at = rows::is_at("p", 1),
                 same = same_key(reference, ("c", tenant), ("p", self.public)),
-            ))
-            .bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>())
-            .load(conn)?;
-            recorder.write(conn, &reference.child, What::Referred, &referrers)?;
+            );
+            if let Some(told) = recorder.statement(&reference.child, What::Referred, &referrers) {
+                sql_query(told).bind::<Array<Text>, _>(places.iter().collect::<Vec<_>>()).execute(conn)?;
+            }
         }
         Ok(())
     }
@@ -266,25 +257,25 @@ impl Proposer<'_> {
         let structure = &self.examined.tenant.tables[&fill.table];
         let table = self.examined.tenant.only(&self.tenant.schema.quoted(), &fill.table);
         let column = quote::identifier(&fill.column);
-        let filled: Vec<Change> = sql_query(format!(
-            "WITH old AS ( \
-                 SELECT t.ctid AS place, t.tableoid AS relation, {image}::text AS before \
-                 FROM {table} t WHERE t.{column} IS NULL FOR UPDATE) \
-             UPDATE {table} t SET {column} = coalesce({source}) FROM old \
-             WHERE t.ctid = old.place AND t.tableoid = old.relation \
-             RETURNING {key}::text AS key, old.before, {image}::text AS after",
+        let filled = format!(
+            "filled AS (UPDATE {table} t SET {column} = coalesce({source}) WHERE t.{column} IS NULL \
+             RETURNING {key} AS key, {before} AS before, {after} AS after)",
             source = self.source(fill, "t"),
             key = rows::key_image(structure, "t"),
-            image = rows::image(structure, "t"),
-        ))
-        .load(conn)?;
-        recorder.write(conn, &fill.table, What::Updated, &filled)?;
+            before = format_args!("jsonb_build_object({}, NULL)", quote::literal(&fill.column)),
+            after = rows::image_of(std::iter::once(fill.column.as_str()), "t"),
+        );
+        let told = recorder.statement(&fill.table, What::Updated, "filled");
+        let told = told.map(|told| format!(", told AS ({told})")).unwrap_or_default();
+        let Done { rows, .. } =
+            sql_query(format!("WITH {filled}{told} SELECT 0::bigint AS at, count(*) AS rows FROM filled"))
+                .get_result(conn)?;
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
         let Kept { kept } = sql_query(format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NULL) AS kept"))
             .get_result(conn)?;
         match kept {
             true => Err(refusal(format!("a trigger of {} keeps nulls in {}", fill.table, fill.column))),
-            false => Ok(filled.len() as i64),
+            false => Ok(rows),
         }
     }
 
@@ -306,6 +297,15 @@ struct Part<'p> {
     places: &'p BTreeSet<Place>,
     /// Under new numbers.
     renumber: bool,
+}
+
+/// How many rows a step of a statement has written.
+#[derive(QueryableByName)]
+struct Done {
+    #[diesel(sql_type = BigInt)]
+    at: i64,
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
 }
 
 /// What the server would say, if it knew.

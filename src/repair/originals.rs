@@ -13,7 +13,7 @@ use super::{
     Copied, Left, Outcome, Reason,
     admit::content,
     claims::UUID,
-    memory::{self, Change, Recorder, What},
+    memory::{self, Recorder, What},
     order::parents_first,
     proposal::Proposal,
     propose::Proposer,
@@ -217,45 +217,36 @@ impl Proposer<'_> {
         }
         conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
         // In one statement, after which alone foreign keys act: a cascade would remove rows unseen.
-        let delete = |(at, table): (usize, &String)| {
+        let (mut steps, mut counts) = (Vec::new(), Vec::new());
+        // Written down children first, as they have to come back in the opposite order.
+        let tables = parents_first(originals.keys().cloned(), &self.public.references).concat();
+        for (at, table) in tables.iter().rev().enumerate() {
             let structure = &self.public.tables[table];
-            format!(
-                "d{at} AS (DELETE FROM {} p WHERE {} RETURNING {}::text AS key, {}::text AS before)",
+            steps.push(format!(
+                "d{at} AS (DELETE FROM {} p WHERE {} RETURNING {} AS key, {} AS before, NULL::jsonb AS after)",
                 self.public.only("public", table),
                 rows::is_at("p", 1),
                 rows::key_image(structure, "p"),
                 rows::image(structure, "p"),
-            )
-        };
-        let deletes: Vec<String> = originals.keys().enumerate().map(delete).collect();
-        let results: Vec<String> =
-            (0..originals.len()).map(|at| format!("SELECT {at}::bigint AS at, key, before FROM d{at}")).collect();
-        let deleted: Vec<Deleted> = sql_query(format!("WITH {} {}", deletes.join(", "), results.join(" UNION ALL ")))
+            ));
+            let told = recorder.statement(table, What::Deleted, &format!("d{at}"));
+            steps.extend(told.map(|told| format!("m{at} AS ({told})")));
+            counts.push(format!("SELECT {}::text AS table, count(*) AS rows FROM d{at}", quote::literal(table)));
+        }
+        let deleted: Vec<Deleted> = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
             .bind::<Array<Text>, _>(originals.values().flat_map(BTreeMap::keys).collect::<Vec<_>>())
             .load(conn)?;
-        let tables: Vec<&String> = originals.keys().collect();
-        // Written down children first, as they have to come back in the opposite order.
-        for table in parents_first(originals.keys().cloned(), &self.public.references).concat().iter().rev() {
-            let at = tables.iter().position(|known| *known == table).unwrap_or_default();
-            let of_table = deleted.iter().filter(|row| row.at == at as i64);
-            let changes: Vec<Change> = of_table
-                .map(|row| Change { key: row.key.clone(), before: Some(row.before.clone()), after: None })
-                .collect();
-            recorder.write(conn, table, What::Deleted, &changes)?;
-            outcome.removed.push(Copied { table: table.clone(), rows: changes.len() as i64 });
-        }
+        outcome.removed.extend(deleted.into_iter().map(|Deleted { table, rows }| Copied { table, rows }));
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
     }
 }
 
 #[derive(QueryableByName)]
 struct Deleted {
+    #[diesel(sql_type = Text)]
+    table: String,
     #[diesel(sql_type = BigInt)]
-    at: i64,
-    #[diesel(sql_type = Text)]
-    key: String,
-    #[diesel(sql_type = Text)]
-    before: String,
+    rows: i64,
 }
 
 /// Which of the rows a child refers to that is not going itself.

@@ -1,5 +1,9 @@
 //! The SQL expressions that tell rows, and texts of rows, apart.
 
+use std::collections::BTreeMap;
+
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query, sql_types::Text};
+
 use crate::{
     pg::tables::{Column, Table, Tables},
     quote,
@@ -9,7 +13,7 @@ use crate::{
 pub(super) type Place = String;
 
 /// A row of `public`, and how it is called in a report.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
 pub(super) struct Row {
     #[diesel(sql_type = diesel::sql_types::Text)]
     pub(super) place: Place,
@@ -95,3 +99,24 @@ pub(super) fn column(alias: &str, name: &str) -> String {
 /// to run it.
 pub(super) const PLAIN_TEXTS: &str = "SET LOCAL row_security = off; SET LOCAL jit = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
      SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
+
+/// The types of a table's columns, as they are written.
+pub(super) fn types(conn: &mut PgConnection, schema: &str, table: &str) -> QueryResult<BTreeMap<String, String>> {
+    #[derive(QueryableByName)]
+    struct Kind {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Text)]
+        kind: String,
+    }
+    let kinds: Vec<Kind> = sql_query(
+        "SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS kind \
+         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped",
+    )
+    .bind::<Text, _>(schema)
+    .bind::<Text, _>(table)
+    .load(conn)?;
+    Ok(kinds.into_iter().map(|Kind { name, kind }| (name, kind)).collect())
+}

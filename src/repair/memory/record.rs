@@ -6,7 +6,7 @@ use diesel::{
 };
 
 use super::{What, recall::is_there};
-use crate::{Error, SchemaName};
+use crate::{Error, SchemaName, quote};
 
 /// Something that was done, with images as JSON.
 #[derive(Debug, Clone, diesel::QueryableByName)]
@@ -61,10 +61,6 @@ impl<'s> Recorder<'s> {
         Ok(Self { schema, repair: Some(row.id), begun_here: true })
     }
 
-    pub(in crate::repair) fn repair(&self) -> Option<i64> {
-        self.repair
-    }
-
     /// Forgets a repair that was begun here and did nothing after all.
     pub(in crate::repair) fn end(self, conn: &mut PgConnection, changed: bool) -> QueryResult<Option<i64>> {
         if changed || !self.begun_here {
@@ -74,6 +70,19 @@ impl<'s> Recorder<'s> {
             .bind::<Nullable<BigInt>, _>(self.repair)
             .execute(conn)?;
         Ok(None)
+    }
+
+    /// The statement that writes down what a query tells of rows: key, before and after; none where nothing is to be
+    /// remembered. It is for the same message as the query, so that no row has to go to the program and back.
+    pub(in crate::repair) fn statement(&self, table: &str, what: What, query: &str) -> Option<String> {
+        Some(format!(
+            "INSERT INTO tenantry.repair_change (repair, schema, \"table\", what, key, before, after) \
+             SELECT {}, {}, {}, {}, key, before, after FROM {query} done",
+            self.repair?,
+            quote::literal(self.schema.as_str()),
+            quote::literal(table),
+            quote::literal(what.word()),
+        ))
     }
 
     pub(in crate::repair) fn write(

@@ -11,4 +11,3 @@ mod updated;
 
 pub use report::{Kept, UndoReport, Undone, UndoneTenant};
 pub use run::Undo;
-pub(super) use updated::types_in;
