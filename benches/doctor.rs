@@ -159,7 +159,7 @@ fn repair(db: &TestDatabase, schemas: &[SchemaName]) -> f64 {
     let conn = &mut db.connect();
     let listing = Registry.list(conn).expect("the tenants");
     let repair = Repair::new(domain::rules()).migrations(migrations).findings(&found.findings).only(schemas.to_vec());
-    let (took, report) = timed(|| repair.run(conn, &listing).expect("a report"));
+    let (took, report) = timed(|| repair.apply(conn, &listing).expect("a report"));
     assert_eq!((report.tenants.len(), report.is_healthy()), (schemas.len(), true));
     took
 }

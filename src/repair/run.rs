@@ -32,7 +32,6 @@ pub struct Repair<'a> {
     pub(super) record: bool,
     pub(super) lock_timeout: Duration,
     pub(super) remove_originals: bool,
-    dry_run: bool,
     only: Option<Vec<SchemaName>>,
     found: Option<Found>,
 }
@@ -55,7 +54,6 @@ impl<'a> Repair<'a> {
             record: true,
             lock_timeout: Duration::from_secs(5),
             remove_originals: false,
-            dry_run: false,
             only: None,
             found: None,
         }
@@ -96,15 +94,6 @@ impl<'a> Repair<'a> {
         self
     }
 
-    /// Reports what would be done, and keeps nothing of it. Defaults to false.
-    ///
-    /// What it reports it has tried, tenant by tenant, and rolled back, so that it foresees what fails; for a role
-    /// that may only read, it reports what would be tried.
-    pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.dry_run = dry_run;
-        self
-    }
-
     /// Repairs these tenants and no others. All are examined, to see which rows several of them refer to.
     pub fn only(mut self, schemas: Vec<SchemaName>) -> Self {
         self.only = Some(schemas);
@@ -125,12 +114,28 @@ impl<'a> Repair<'a> {
         self
     }
 
+    /// Reports what [`apply`](Repair::apply) would do, and keeps nothing of it.
+    ///
+    /// What it reports it has tried, tenant by tenant, and rolled back, so that it foresees what fails; for a role
+    /// that may only read, it reports what would be tried.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Repair::apply).
+    pub fn propose(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
+        self.carry_out(conn, listing, true)
+    }
+
     /// Examines the tenants, and repairs those in which something is wrong.
     ///
     /// # Errors
     ///
     /// When `public` cannot be read, and [`Error::Record`]. One tenant's failure is a line of the report.
-    pub fn run(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
+    pub fn apply(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
+        self.carry_out(conn, listing, false)
+    }
+
+    fn carry_out(&self, conn: &mut PgConnection, listing: &Listing, dry_run: bool) -> Result<Report, Error> {
         let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(|tenant| self.is_ill(tenant)).collect();
         let common = self.common(conn, listing, &ill)?;
         let mut examined = Vec::new();
@@ -145,20 +150,20 @@ impl<'a> Repair<'a> {
         let holders = self.holders(conn, listing)?;
         let claims = self.claims(conn, &common, &examined, &holders);
         let mut report = Report {
-            dry_run: self.dry_run,
+            dry_run,
             examined: listing.tenants.len(),
             not_compared: common.blueprints.not_compared.clone(),
             repair: None,
-            rehearsed: self.dry_run,
+            rehearsed: dry_run,
             tenants: Vec::new(),
         };
         for (tenant, result) in examined {
             if self.only.as_ref().is_some_and(|only| !only.contains(&tenant.schema)) {
                 continue;
             }
-            let turn = Turn { repair: self, tenant, common: &common, claims: &claims, rehearsal: self.dry_run };
+            let turn = Turn { repair: self, tenant, common: &common, claims: &claims, rehearsal: dry_run };
             let result = match result {
-                Ok(examined) if self.dry_run => turn.rehearse(conn, &examined).map(|(outcome, rehearsed)| {
+                Ok(examined) if dry_run => turn.rehearse(conn, &examined).map(|(outcome, rehearsed)| {
                     report.rehearsed &= rehearsed;
                     outcome
                 }),

@@ -132,7 +132,7 @@ fn rows_that_refer_to_public_are_found_and_can_be_repaired() {
     assert_eq!(told(&report), ["orphan acme users_userprofile 1"]);
     assert_eq!(report.findings[0].fix, Fix::Command("tenantry repair".into()));
     let listing = Registry.list(&mut db.connect()).unwrap();
-    Repair::new(domain::rules()).run(&mut db.connect(), &listing).unwrap();
+    Repair::new(domain::rules()).apply(&mut db.connect(), &listing).unwrap();
     // The original stays in public, which is no illness.
     let report = examine(&db, &doctor());
     assert_eq!(told(&report), ["copy acme business_business 1"]);
@@ -863,7 +863,7 @@ fn check_repair(plant: &str, expected: &[&str]) {
     let listing = Registry.list(conn).unwrap();
     let migrations = domain::migrations().unwrap();
     let repair = Repair::new(domain::rules()).migrations(migrations).findings(&report.findings).remove_originals(true);
-    let repaired = repair.run(conn, &listing).unwrap();
+    let repaired = repair.apply(conn, &listing).unwrap();
     assert!(repaired.is_healthy(), "{repaired:#?}");
     assert_eq!(found(&db), Vec::<String>::new(), "repaired: {repaired:#?}");
 }

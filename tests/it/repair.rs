@@ -30,7 +30,12 @@ fn repair(db: &TestDatabase) -> Report {
 
 fn run(conn: &mut PgConnection, repair: Repair<'_>) -> Report {
     let listing = Registry.list(conn).unwrap();
-    repair.run(conn, &listing).unwrap()
+    repair.apply(conn, &listing).unwrap()
+}
+
+fn propose(conn: &mut PgConnection, repair: Repair<'_>) -> Report {
+    let listing = Registry.list(conn).unwrap();
+    repair.propose(conn, &listing).unwrap()
 }
 
 /// What was done in the only tenant that was ill.
@@ -236,7 +241,7 @@ fn a_row_that_names_an_owner_is_not_copied_to_a_tenant_whose_id_is_unknown() {
     orphan(&db, "acme", B1);
     let conn = &mut db.connect();
     let listing = SchemaPattern::new("acme").list(conn).unwrap();
-    let report = Repair::new(domain::rules()).run(conn, &listing).unwrap();
+    let report = Repair::new(domain::rules()).apply(conn, &listing).unwrap();
     assert_eq!(only(&report).copied, [copied("business_business", 1)]);
     assert!(matches!(&only(&report).left[..], [Left { reason: Reason::OfAnotherTenant { .. }, .. }]), "{report:?}");
 }
@@ -406,7 +411,7 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
     let before = (dump(&db, "acme"), dump(&db, "globex"), dump(&db, "public"));
     let conn = &mut db.connect();
     conn.batch_execute("SET default_transaction_read_only = on").unwrap();
-    let dry = run(conn, Repair::new(domain::rules()).dry_run(true));
+    let dry = propose(conn, Repair::new(domain::rules()));
     assert!(!dry.rehearsed, "it could not be tried");
     assert_eq!((dump(&db, "acme"), dump(&db, "globex"), dump(&db, "public")), before);
     let outcomes = |report: &Report| {
@@ -431,7 +436,7 @@ fn what_the_server_refuses_is_left_and_the_rest_is_repaired() {
         "ALTER TABLE business_business_details ADD CONSTRAINT not_us CHECK (country <> 'US'); \
          CREATE UNIQUE INDEX ON business_business (lower(name)) WHERE name <> ''",
     );
-    let dry = run(&mut db.connect(), Repair::new(domain::rules()).dry_run(true));
+    let dry = propose(&mut db.connect(), Repair::new(domain::rules()));
     assert!(dry.rehearsed);
     let report = repair(&db);
     let outcomes =
@@ -718,7 +723,7 @@ fn a_database_without_a_registry_is_repaired_by_the_pattern_of_its_schemas() {
     );
     let conn = &mut db.connect();
     let listing = SchemaPattern::new("tenant_*").list(conn).unwrap();
-    let report = Repair::new(domain::rules()).run(conn, &listing).unwrap();
+    let report = Repair::new(domain::rules()).apply(conn, &listing).unwrap();
     let outcome = only(&report);
     assert_eq!((outcome.copied.as_slice(), outcome.filled.len()), ([copied("business_business", 1)].as_slice(), 1));
     assert_eq!(db.text("SELECT extract(year FROM updated_at) FROM tenant_a.users_userprofile"), "2025");

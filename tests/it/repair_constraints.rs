@@ -27,7 +27,13 @@ fn repair() -> Repair<'static> {
 fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
     let conn = &mut db.connect();
     let listing = Registry.list(conn).unwrap();
-    repair.run(conn, &listing).unwrap()
+    repair.apply(conn, &listing).unwrap()
+}
+
+fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    repair.propose(conn, &listing).unwrap()
 }
 
 /// What was done in acme, where alone something was ill.
@@ -49,7 +55,7 @@ fn check(spoil: &str, expected: &[Constrained]) {
     let db = fleet();
     db.execute("acme", spoil);
     let before = dump(&db);
-    let foreseen = only(&run(&db, repair().dry_run(true)));
+    let foreseen = only(&propose(&db, repair()));
     assert_eq!(dump(&db), before, "a dry run keeps nothing");
     let report = run(&db, repair());
     assert_eq!(only(&report).constraints, expected);
@@ -192,7 +198,7 @@ fn a_role_that_may_make_no_scratch_schema_repairs_the_rows_alone() {
     let conn = &mut db.connect();
     diesel::connection::SimpleConnection::batch_execute(conn, &format!("SET ROLE {role}")).unwrap();
     let listing = Registry.list(conn).unwrap();
-    let report = repair().record(false).run(conn, &listing).unwrap();
+    let report = repair().record(false).apply(conn, &listing).unwrap();
     let outcome = only(&report);
     assert_eq!((outcome.filled.len(), outcome.constraints.len()), (1, 0));
     assert!(report.not_compared.unwrap().contains("GRANT CREATE ON DATABASE"));
@@ -205,7 +211,7 @@ fn a_sequence_that_is_behind_is_moved_on_and_back() {
     db.execute("acme", "INSERT INTO users_userprofile (id, user_id) VALUES (41, gen_random_uuid())");
     let before = dump(&db);
     let moved = Advanced { table: "users_userprofile".into(), column: "id".into(), last_value: 41 };
-    assert_eq!(only(&run(&db, repair().dry_run(true))).sequences, std::slice::from_ref(&moved));
+    assert_eq!(only(&propose(&db, repair())).sequences, std::slice::from_ref(&moved));
     assert_eq!(dump(&db), before);
     let report = run(&db, repair());
     assert_eq!(only(&report).sequences, [moved]);

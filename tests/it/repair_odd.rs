@@ -47,7 +47,7 @@ fn listing(conn: &mut PgConnection) -> Listing {
 
 fn run(conn: &mut PgConnection, repair: Repair<'_>) -> Report {
     let listing = listing(conn);
-    repair.run(conn, &listing).unwrap()
+    repair.apply(conn, &listing).unwrap()
 }
 
 fn repair(db: &TestDatabase) -> Report {
@@ -179,9 +179,9 @@ fn names_may_have_spaces_quotes_and_the_names_that_queries_use() {
     let before = dump(&db);
     let conn = &mut db.connect();
     let listing = FixedList(vec!["Ac-me.1$".parse().unwrap()]).list(conn).unwrap();
-    let report = Repair::new(&Rules::default()).run(conn, &listing).unwrap();
+    let report = Repair::new(&Rules::default()).apply(conn, &listing).unwrap();
     assert_eq!(copied(&report, "Ac-me.1$"), [rows("it's \"the\" p", 1), rows("t", 1)]);
-    assert!(Repair::new(&Rules::default()).run(conn, &listing).unwrap().tenants.is_empty());
+    assert!(Repair::new(&Rules::default()).apply(conn, &listing).unwrap().tenants.is_empty());
     let undone = Undo::new(report.repair.unwrap()).run(conn).unwrap();
     assert!(undone.is_healthy(), "{undone:#?}");
     assert_eq!(dump(&db), before);

@@ -35,7 +35,13 @@ fn stray(db: &TestDatabase, tenant: &Tenant, user: &str, business: &str) {
 fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
     let conn = &mut db.connect();
     let listing = Registry.list(conn).unwrap();
-    repair.run(conn, &listing).unwrap()
+    repair.apply(conn, &listing).unwrap()
+}
+
+fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    repair.propose(conn, &listing).unwrap()
 }
 
 fn repair() -> Repair<'static> {
@@ -66,7 +72,7 @@ fn what_belongs_to_a_tenant_is_brought_home_with_all_that_belongs_to_it() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
     let before = dump(&db);
-    let foreseen = only(&run(&db, repair().dry_run(true)));
+    let foreseen = only(&propose(&db, repair()));
     assert_eq!(dump(&db), before);
     let report = run(&db, repair());
     assert_eq!(only(&report).copied, one_each());
@@ -115,7 +121,7 @@ fn originals_are_removed_only_when_asked_and_can_be_put_back() {
     stray(&db, &acme, U1, B1);
     db.execute("public", "INSERT INTO business_business (id, name) VALUES (gen_random_uuid(), 'of public itself')");
     let before = dump(&db);
-    let foreseen = only(&run(&db, repair().remove_originals(true).dry_run(true)));
+    let foreseen = only(&propose(&db, repair().remove_originals(true)));
     assert_eq!(dump(&db), before);
     let report = run(&db, repair().remove_originals(true));
     let outcome = only(&report);

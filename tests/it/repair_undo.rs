@@ -53,7 +53,13 @@ fn ill() -> TestDatabase {
 fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
     let conn = &mut db.connect();
     let listing = Registry.list(conn).unwrap();
-    repair.run(conn, &listing).unwrap()
+    repair.apply(conn, &listing).unwrap()
+}
+
+fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    repair.propose(conn, &listing).unwrap()
 }
 
 fn repair(db: &TestDatabase) -> i64 {
@@ -177,7 +183,7 @@ fn a_sequence_is_set_back_unless_it_was_drawn_from() {
 fn a_repair_that_did_nothing_is_not_remembered() {
     let db = ill();
     let conn = &mut db.connect();
-    run(&db, Repair::new(domain::rules()).dry_run(true));
+    propose(&db, Repair::new(domain::rules()));
     assert!(repair::list(conn, 9).unwrap().is_empty());
     let id = repair(&db);
     assert_eq!(run(&db, Repair::new(domain::rules())).repair, None);
@@ -203,10 +209,10 @@ fn a_role_that_may_not_remember_repairs_without() {
     let listing = Registry.list(conn).unwrap();
     conn.batch_execute(&format!("SET ROLE {role}")).unwrap();
     let before = dump(&db);
-    let error = Repair::new(domain::rules()).run(conn, &listing).unwrap_err();
+    let error = Repair::new(domain::rules()).apply(conn, &listing).unwrap_err();
     assert!(matches!(error, Error::Record(_)), "{error}");
     assert_eq!(dump(&db), before);
-    let report = Repair::new(domain::rules()).record(false).run(conn, &listing).unwrap();
+    let report = Repair::new(domain::rules()).record(false).apply(conn, &listing).unwrap();
     assert!(report.repair.is_none() && report.is_healthy(), "{report:?}");
     conn.batch_execute(&format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
 }

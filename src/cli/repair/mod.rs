@@ -100,14 +100,14 @@ impl Args {
             repair = repair.only(fleet.directory.list(conn)?.schemas());
         }
         let mut report = match self.dry_run || self.remove_originals {
-            true => repair.clone().dry_run(true).run(conn, &listing)?,
-            false => repair.run(conn, &listing)?,
+            true => repair.propose(conn, &listing)?,
+            false => repair.apply(conn, &listing)?,
         };
         if report.dry_run && !self.dry_run {
             if report.tenants.iter().any(|tenant| tenant.result.as_ref().is_ok_and(Outcome::changes)) {
                 confirm(&text::repair(&report), self.yes)?;
             }
-            report = repair.run(conn, &listing)?;
+            report = repair.apply(conn, &listing)?;
         }
         if self.json {
             output::json(&report)?;

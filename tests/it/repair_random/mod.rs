@@ -84,9 +84,9 @@ fn check(world: &World, mood: Mood) {
     let before = dump(&db);
     let rules = Rules::default();
     let listing = listing();
-    let dry = Repair::new(&rules).dry_run(true).run(conn, &listing).unwrap();
+    let dry = Repair::new(&rules).propose(conn, &listing).unwrap();
     assert_eq!(dump(&db), before, "a dry run writes nothing");
-    let report = Repair::new(&rules).run(conn, &listing).unwrap();
+    let report = Repair::new(&rules).apply(conn, &listing).unwrap();
     let outcomes = outcomes(&report);
     assert_eq!(self::outcomes(&dry), outcomes, "a dry run foresees what is done");
 
@@ -107,7 +107,7 @@ fn check(world: &World, mood: Mood) {
     assert_eq!(public(&found), public(&planted(world)), "the originals stay");
 
     let after = dump(&db);
-    let again = Repair::new(&rules).run(conn, &listing).unwrap();
+    let again = Repair::new(&rules).apply(conn, &listing).unwrap();
     let changes = self::outcomes(&again).values().any(Outcome::changes);
     let contested = |outcome: &Outcome| outcome.left.iter().any(|left| matches!(left.reason, Reason::Contested { .. }));
     // A claim ends with what had led to it: what was contested may be one tenant's alone the next time.
@@ -124,7 +124,7 @@ fn check(world: &World, mood: Mood) {
     // The same with what is in `public` no more, but for foreign keys that would not let it back.
     conn.batch_execute(&broken_in_public(world)).unwrap();
     let before = dump(&db);
-    let report = Repair::new(&rules).remove_originals(true).run(conn, &listing).unwrap();
+    let report = Repair::new(&rules).remove_originals(true).apply(conn, &listing).unwrap();
     let removed: i64 =
         self::outcomes(&report).values().flat_map(|outcome| &outcome.removed).map(|removed| removed.rows).sum();
     let found = rows(conn, world);
