@@ -22,8 +22,23 @@ pub(super) fn watched() -> &'static Interrupt {
             output::note("stopping: what is under way is finished first; once more to cancel it");
         }
     };
+    watch(handler)
+}
+
+/// The same for what nothing can cancel: the second leaves at once.
+pub(super) fn stoppable() -> &'static Interrupt {
+    watch(|| {
+        if INTERRUPT.is_stopped() {
+            process::exit(2);
+        }
+        INTERRUPT.stop();
+        output::note("stopping: what is under way is finished first; once more to leave at once");
+    })
+}
+
+fn watch(handler: impl FnMut() + Send + 'static) -> &'static Interrupt {
     if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!(%error, "Ctrl-C ends the run at once");
+        tracing::warn!(%error, "Ctrl-C ends it at once");
     }
     &INTERRUPT
 }

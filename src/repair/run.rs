@@ -15,7 +15,7 @@ use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
     doctor::{Belongings, Examined, Finding, Kind, Problem, Rules, Symptom},
-    migrate::Migrations,
+    migrate::{Interrupt, Migrations},
     pg::{atomically, scope, tables},
 };
 
@@ -32,6 +32,7 @@ pub struct Repair<'a> {
     pub(super) record: bool,
     pub(super) lock_timeout: Duration,
     pub(super) remove_originals: bool,
+    interrupt: Option<&'a Interrupt>,
     only: Option<Vec<SchemaName>>,
     found: Option<Found>,
 }
@@ -54,6 +55,7 @@ impl<'a> Repair<'a> {
             record: true,
             lock_timeout: Duration::from_secs(5),
             remove_originals: false,
+            interrupt: None,
             only: None,
             found: None,
         }
@@ -91,6 +93,12 @@ impl<'a> Repair<'a> {
     /// nothing refers that stays.
     pub fn remove_originals(mut self, remove: bool) -> Self {
         self.remove_originals = remove;
+        self
+    }
+
+    /// Lets somebody end it early: the tenant whose turn it is is finished, and the others are not reached.
+    pub fn interrupt(mut self, interrupt: &'a Interrupt) -> Self {
+        self.interrupt = Some(interrupt);
         self
     }
 
@@ -163,6 +171,9 @@ impl<'a> Repair<'a> {
             }
             let turn = Turn { repair: self, tenant, common: &common, claims: &claims, rehearsal: dry_run };
             let result = match result {
+                _ if self.interrupt.is_some_and(Interrupt::is_stopped) => {
+                    Err(Error::NotReached { reason: "the repair was stopped".into() })
+                }
                 Ok(examined) if dry_run => turn.rehearse(conn, &examined).map(|(outcome, rehearsed)| {
                     report.rehearsed &= rehearsed;
                     outcome

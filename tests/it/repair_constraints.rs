@@ -1,6 +1,7 @@
 //! A repair has constraints and sequences be as the migrations make them.
 
 use tenantry::{
+    Error,
     directory::TenantDirectory,
     domain::{self, Registry},
     repair::{Advanced, Constrained, How, Outcome, Reason, Repair, Report, Undo},
@@ -235,4 +236,18 @@ fn only_the_tenants_of_findings_are_looked_at() {
     let of_acme = found.findings.iter().filter(|finding| finding.schema == "acme");
     assert_eq!(only(&run(&db, repair().findings(of_acme))).constraints.len(), 1);
     assert_eq!(run(&db, repair().findings(&found.findings)).tenants[0].schema, "globex");
+}
+
+#[test]
+fn a_repair_that_is_stopped_reaches_nobody_else() {
+    let db = fleet();
+    ["acme", "globex"].map(|schema| db.execute(schema, DROP));
+    let interrupt = tenantry::migrate::Interrupt::new();
+    interrupt.stop();
+    let report = run(&db, repair().interrupt(&interrupt));
+    let [acme, globex] = &report.tenants[..] else { panic!("{report:?}") };
+    assert!(matches!((&acme.result, &globex.result), (Err(Error::NotReached { .. }), Err(Error::NotReached { .. }))));
+    assert!(!report.is_healthy());
+    assert_eq!(run(&db, repair()).tenants.len(), 2);
+    assert!(run(&db, repair()).tenants.is_empty());
 }

@@ -4,13 +4,13 @@ mod text;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Health, confirm::confirm, output};
+use super::{Health, confirm::confirm, interrupt, output};
 use crate::{
     Config, Fleet,
     directory::TenantDirectory,
     doctor::Doctor,
     pg,
-    repair::{KINDS, Outcome, Repair},
+    repair::{KINDS, Outcome, Repair, Report},
 };
 
 /// Put right what the doctor finds: copy rows from `public` to their tenants, fill nulls, restore constraints
@@ -99,16 +99,19 @@ impl Args {
         if !fleet.directory.is_whole() {
             repair = repair.only(fleet.directory.list(conn)?.schemas());
         }
-        let mut report = match self.dry_run || self.remove_originals {
-            true => repair.propose(conn, &listing)?,
-            false => repair.apply(conn, &listing)?,
-        };
-        if report.dry_run && !self.dry_run {
-            if report.tenants.iter().any(|tenant| tenant.result.as_ref().is_ok_and(Outcome::changes)) {
-                confirm(&text::repair(&report), self.yes)?;
-            }
-            report = repair.apply(conn, &listing)?;
+        let mut proposed = None;
+        if self.dry_run || self.remove_originals {
+            proposed = Some(repair.propose(conn, &listing)?);
         }
+        let report = match proposed {
+            Some(report) if self.dry_run => report,
+            proposed => {
+                if let Some(report) = proposed.filter(would_change) {
+                    confirm(&text::repair(&report), self.yes)?;
+                }
+                repair.interrupt(interrupt::stoppable()).apply(conn, &listing)?
+            }
+        };
         if self.json {
             output::json(&report)?;
         } else {
@@ -116,4 +119,8 @@ impl Args {
         }
         Ok(Health::from(report.is_healthy()))
     }
+}
+
+fn would_change(report: &Report) -> bool {
+    report.tenants.iter().any(|tenant| tenant.result.as_ref().is_ok_and(Outcome::changes))
 }
