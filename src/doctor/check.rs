@@ -129,6 +129,14 @@ impl Check {
         })
     }
 
+    /// Whether any row has one of the same key in `public`, as an aggregate over the rows.
+    pub(super) fn has_twin(&self, table: &str) -> Option<String> {
+        let Self::Twin { key, partitioned, .. } = self else { return None };
+        let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
+        let same = equal("p", key, "c", key);
+        Some(format!("coalesce(bool_or((SELECT true FROM {twin} p WHERE {same} LIMIT 1)), false)"))
+    }
+
     /// The question to one row, where it needs the row of `public`.
     fn twin(&self, table: &str) -> Option<String> {
         let Self::Twin { key, compared, partitioned, same } = self else { return None };

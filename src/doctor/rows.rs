@@ -63,8 +63,15 @@ pub(super) fn ask<'q>(conn: &mut PgConnection, questions: &[&Question<'q>]) -> Q
         let table = &questions[tenant].tables[place];
         for (check, ill) in table.checks.iter().zip(row.ill) {
             answers[tenant].unread_sequences |= ill.is_none();
-            if ill == Some(true) {
-                open.push((tenant, table, check));
+            if ill != Some(true) {
+                continue;
+            }
+            match check {
+                Check::Twin { .. } => {
+                    let twins = table.checks.iter().filter(|check| matches!(check, Check::Twin { .. }));
+                    open.extend(twins.map(|check| (tenant, table, check)));
+                }
+                _ => open.push((tenant, table, check)),
             }
         }
     }
@@ -89,8 +96,13 @@ const DETAILS: usize = 50;
 
 /// Whether any row of a table is ill, for each of the questions.
 fn overview(asked: &Asked<'_>, table: &TableChecks, tenant: usize, place: usize) -> String {
-    let any = |check: &Check| match check {
-        Check::Twin { .. } => check.condition_in(table, asked).map(|ill| format!("coalesce(bool_or({ill}), false)")),
+    let mut twins = 0;
+    let mut any = |check: &Check| match check {
+        // First only whether there is any, which serves for both.
+        Check::Twin { .. } => {
+            twins += 1;
+            if twins == 1 { check.has_twin(&table.table) } else { None }
+        }
         _ => check.any(asked),
     };
     let any: Vec<String> = table.checks.iter().map(|check| any(check).unwrap_or("false".into())).collect();

@@ -1,7 +1,7 @@
 //! Which rows of `public` belong to which tenants, if one follows the references.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -28,6 +28,9 @@ use crate::{
 /// How many tenants one query asks. Each holds locks on a table and its indexes.
 const CHUNK: usize = 20;
 
+/// How many places of rows are too many to send to every tenant.
+const MANY: usize = 5000;
+
 /// What is known of the tenants' claims.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -38,21 +41,22 @@ pub(super) struct Claims {
     /// For each tenant and table, the rows that it has, or claims, and nobody else. Known only if asked for.
     pub(super) held: BTreeMap<SchemaName, BTreeMap<String, BTreeSet<Row>>>,
     /// For each table, the rows that somebody claims, and who does.
-    claimed: BTreeMap<String, BTreeMap<Row, BTreeSet<SchemaName>>>,
+    claimed: BTreeMap<String, BTreeMap<Row, Vec<SchemaName>>>,
+    /// The tables and keys of which it is to be told whose they are, though nobody but an owner's column says so.
+    asked: BTreeSet<(String, String)>,
 }
 
 impl Claims {
     pub(super) fn add(&mut self, schema: &SchemaName, rows: BTreeMap<String, BTreeSet<Row>>) {
         for (table, rows) in rows {
             let claimed = self.claimed.entry(table).or_default();
-            rows.into_iter().for_each(|row| {
-                claimed.entry(row).or_default().insert(schema.clone());
-            });
+            rows.into_iter().for_each(|row| count(claimed, row, schema));
         }
     }
 
     /// Has it counted which tenants have this row.
     pub(super) fn ask(&mut self, table: String, row: Row) {
+        self.asked.insert((table.clone(), row.key.clone()));
         self.claimed.entry(table).or_default().entry(row).or_default();
     }
 
@@ -81,11 +85,12 @@ impl Claims {
             }
         }
         for (table, rows) in std::mem::take(&mut self.claimed) {
-            for (row, tenants) in rows {
-                if !tenants.is_empty() {
-                    self.spoken_for.insert((table.clone(), row.key.clone()), tenants.clone());
+            for (row, mut tenants) in rows {
+                tenants.sort();
+                let id = (table.clone(), row.key.clone());
+                if self.asked.contains(&id) && !tenants.is_empty() {
+                    self.spoken_for.insert(id, tenants.iter().cloned().collect());
                 }
-                let tenants = Vec::from_iter(tenants);
                 match tenants.as_slice() {
                     [one] if all => {
                         let held = self.held.entry(one.clone()).or_default();
@@ -110,8 +115,10 @@ impl Claims {
             true => public.tables.keys().collect(),
             false => self.claimed.keys().collect(),
         };
+        // Too many are not worth the way to the server, and are sorted out here.
         let places = |table: &String| {
-            self.claimed.get(table).filter(|_| !all).map(|rows| rows.keys().map(|row| &row.place).collect::<Vec<_>>())
+            let rows = self.claimed.get(table).filter(|rows| !all && rows.len() < MANY)?;
+            Some(rows.keys().map(|row| &row.place).collect::<Vec<_>>())
         };
         let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let found = atomically::<_, Error>(conn, |conn| {
@@ -128,11 +135,25 @@ impl Claims {
             Ok(holding)
         })?;
         for (table, holding) in found {
+            let claimed = self.claimed.entry(table).or_default();
             for (row, schema) in holding {
-                self.claimed.entry(table.clone()).or_default().entry(row).or_default().insert(schema);
+                if all || claimed.contains_key(&row) {
+                    count(claimed, row, &schema);
+                }
             }
         }
         Ok(())
+    }
+}
+
+fn count(claimed: &mut BTreeMap<Row, Vec<SchemaName>>, row: Row, schema: &SchemaName) {
+    match claimed.entry(row) {
+        Entry::Vacant(free) => {
+            // Most often it stays at one, of very many.
+            free.insert(vec![schema.clone()]);
+        }
+        Entry::Occupied(known) if known.get().contains(schema) => {}
+        Entry::Occupied(known) => known.into_mut().push(schema.clone()),
     }
 }
 

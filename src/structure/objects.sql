@@ -12,10 +12,14 @@ WITH schemas AS MATERIALIZED (
     SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
     WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
 ), relations AS MATERIALIZED (
-    -- Joining pg_class is also what keeps Citus' shards out.
+    -- What is in a schema depends on it, and is found by an index; pg_class has none for that, and is long where there
+    -- are many tenants. Joining it is also what keeps Citus' shards out.
     SELECT c.oid, c.relname, c.relkind, c.relnamespace AS schema, c.relispartition, c.relpersistence, c.reloptions,
            c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relpartbound, s.path
-    FROM pg_catalog.pg_class c JOIN schemas s ON s.oid = c.relnamespace
+    FROM schemas s
+    JOIN pg_catalog.pg_depend y ON y.refclassid = 'pg_catalog.pg_namespace'::regclass AND y.refobjid = s.oid
+                               AND y.classid = 'pg_catalog.pg_class'::regclass
+    JOIN pg_catalog.pg_class c ON c.oid = y.objid
     WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND c.relname <> $3
       AND NOT EXISTS (SELECT FROM extended e WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = c.oid)
 ), sequences AS NOT MATERIALIZED (
@@ -166,7 +170,10 @@ SELECT s.oid, 'type', '', t.typname::text, ARRAY[
         SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) || ')' END
     ELSE 'of its own kind' END]
-FROM schemas s JOIN pg_catalog.pg_type t ON t.typnamespace = s.oid
+FROM schemas s
+JOIN pg_catalog.pg_depend y ON y.refclassid = 'pg_catalog.pg_namespace'::regclass AND y.refobjid = s.oid
+                           AND y.classid = 'pg_catalog.pg_type'::regclass
+JOIN pg_catalog.pg_type t ON t.oid = y.objid
 LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
 WHERE t.typtype IN ('b', 'e', 'd', 'r', 'c') AND (t.typrelid = 0 OR c.relkind = 'c')
   -- Not the array that comes with every type.

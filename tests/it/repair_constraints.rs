@@ -241,7 +241,8 @@ fn only_the_tenants_of_findings_are_looked_at() {
 #[test]
 fn a_repair_that_is_stopped_reaches_nobody_else() {
     let db = fleet();
-    ["acme", "globex"].map(|schema| db.execute(schema, DROP));
+    db.execute("acme", DROP);
+    db.execute("globex", DROP);
     let interrupt = tenantry::migrate::Interrupt::new();
     interrupt.stop();
     let report = run(&db, repair().interrupt(&interrupt));
