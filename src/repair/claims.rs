@@ -1,7 +1,7 @@
 //! Which rows of `public` belong to which tenants, if one follows the references.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -31,6 +31,13 @@ const CHUNK: usize = 20;
 /// How many places of rows are too many to send to every tenant.
 const MANY: usize = 5000;
 
+/// The tenants that claim a row, by their place among all that claim something. Most often it is one, of very many rows.
+#[derive(Debug, Default)]
+struct Claimants {
+    first: Option<u32>,
+    more: Vec<u32>,
+}
+
 /// What is known of the tenants' claims.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
@@ -41,17 +48,29 @@ pub(super) struct Claims {
     /// For each tenant and table, the rows that it has, or claims, and nobody else. Known only if asked for.
     pub(super) held: BTreeMap<SchemaName, BTreeMap<String, BTreeSet<Row>>>,
     /// For each table, the rows that somebody claims, and who does.
-    claimed: BTreeMap<String, BTreeMap<Row, Vec<SchemaName>>>,
+    claimed: BTreeMap<String, BTreeMap<Row, Claimants>>,
     /// The tables and keys of which it is to be told whose they are, though nobody but an owner's column says so.
     asked: BTreeSet<(String, String)>,
+    /// Who claims something.
+    claimants: Vec<SchemaName>,
+    numbers: BTreeMap<SchemaName, u32>,
 }
 
 impl Claims {
     pub(super) fn add(&mut self, schema: &SchemaName, rows: BTreeMap<String, BTreeSet<Row>>) {
+        let number = self.number(schema);
         for (table, rows) in rows {
             let claimed = self.claimed.entry(table).or_default();
-            rows.into_iter().for_each(|row| count(claimed, row, schema));
+            rows.into_iter().for_each(|row| claimed.entry(row).or_default().add(number));
         }
+    }
+
+    fn number(&mut self, schema: &SchemaName) -> u32 {
+        let next = self.claimants.len() as u32;
+        *self.numbers.entry(schema.clone()).or_insert_with(|| {
+            self.claimants.push(schema.clone());
+            next
+        })
     }
 
     /// Has it counted which tenants have this row.
@@ -85,7 +104,10 @@ impl Claims {
             }
         }
         for (table, rows) in std::mem::take(&mut self.claimed) {
-            for (row, mut tenants) in rows {
+            for (row, Claimants { first, more }) in rows {
+                let numbers = first.into_iter().chain(more);
+                let mut tenants: Vec<SchemaName> =
+                    numbers.map(|number| self.claimants[number as usize].clone()).collect();
                 tenants.sort();
                 let id = (table.clone(), row.key.clone());
                 if self.asked.contains(&id) && !tenants.is_empty() {
@@ -135,10 +157,11 @@ impl Claims {
             Ok(holding)
         })?;
         for (table, holding) in found {
+            let numbers: Vec<u32> = holding.iter().map(|(_, schema)| self.number(schema)).collect();
             let claimed = self.claimed.entry(table).or_default();
-            for (row, schema) in holding {
+            for ((row, _), number) in holding.into_iter().zip(numbers) {
                 if all || claimed.contains_key(&row) {
-                    count(claimed, row, &schema);
+                    claimed.entry(row).or_default().add(number);
                 }
             }
         }
@@ -146,14 +169,13 @@ impl Claims {
     }
 }
 
-fn count(claimed: &mut BTreeMap<Row, Vec<SchemaName>>, row: Row, schema: &SchemaName) {
-    match claimed.entry(row) {
-        Entry::Vacant(free) => {
-            // Most often it stays at one, of very many.
-            free.insert(vec![schema.clone()]);
+impl Claimants {
+    fn add(&mut self, number: u32) {
+        match self.first {
+            None => self.first = Some(number),
+            Some(first) if first == number || self.more.contains(&number) => {}
+            Some(_) => self.more.push(number),
         }
-        Entry::Occupied(known) if known.get().contains(schema) => {}
-        Entry::Occupied(known) => known.into_mut().push(schema.clone()),
     }
 }
 

@@ -146,17 +146,22 @@ impl<'a> Repair<'a> {
     fn carry_out(&self, conn: &mut PgConnection, listing: &Listing, dry_run: bool) -> Result<Report, Error> {
         let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(|tenant| self.is_ill(tenant)).collect();
         let common = self.common(conn, listing, &ill)?;
-        let mut examined = Vec::new();
+        let mut claims = Claims::default();
+        let mut turns = Vec::new();
         for tenant in ill {
-            let result = self.examine(conn, tenant, &common);
-            let is_healthy =
-                |examined: &Examined| examined.findings.is_empty() && !common.blueprints.differs(&tenant.schema);
-            if self.remove_originals || !result.as_ref().is_ok_and(is_healthy) {
-                examined.push((tenant, result));
+            match self.look(conn, tenant, &common, &mut claims) {
+                Ok(false) => {}
+                Ok(true) => turns.push((tenant, Ok(()))),
+                Err(error) => {
+                    if !matches!(error, Error::MissingSchema { .. }) {
+                        claims.unexamined.push(tenant.schema.clone());
+                    }
+                    turns.push((tenant, Err(error)));
+                }
             }
         }
         let holders = self.holders(conn, listing)?;
-        let claims = self.claims(conn, &common, &examined, &holders);
+        claims.settle(conn, &common.public, &holders, self.remove_originals, self.lock_timeout);
         let mut report = Report {
             dry_run,
             examined: listing.tenants.len(),
@@ -165,7 +170,7 @@ impl<'a> Repair<'a> {
             rehearsed: dry_run,
             tenants: Vec::new(),
         };
-        for (tenant, result) in examined {
+        for (tenant, result) in turns {
             if self.only.as_ref().is_some_and(|only| !only.contains(&tenant.schema)) {
                 continue;
             }
@@ -174,11 +179,11 @@ impl<'a> Repair<'a> {
                 _ if self.interrupt.is_some_and(Interrupt::is_stopped) => {
                     Err(Error::NotReached { reason: "the repair was stopped".into() })
                 }
-                Ok(examined) if dry_run => turn.rehearse(conn, &examined).map(|(outcome, rehearsed)| {
+                Ok(()) if dry_run => turn.rehearse(conn).map(|(outcome, rehearsed)| {
                     report.rehearsed &= rehearsed;
                     outcome
                 }),
-                Ok(_) => turn.take(conn, report.repair).map(|(outcome, repair)| {
+                Ok(()) => turn.take(conn, report.repair).map(|(outcome, repair)| {
                     report.repair = repair;
                     outcome
                 }),
@@ -231,48 +236,37 @@ impl<'a> Repair<'a> {
         Ok(Common { public, belongings, blueprints })
     }
 
-    fn examine(&self, conn: &mut PgConnection, tenant: &TenantEntry, common: &Common) -> Result<Examined, Error> {
-        let claims = Claims::default();
-        let turn = Turn { repair: self, tenant, common, claims: &claims, rehearsal: true };
-        scope::transaction(conn, &tenant.schema, |scoped| {
-            begin(scoped, self.lock_timeout)?;
-            Ok(turn.examine(scoped)?)
-        })
-    }
-
-    /// Which rows belong to which tenants, as far as that can be seen without a lock.
-    fn claims(
+    /// Looks at a tenant without its lock: whether anything is to be done there, and which rows of `public` it claims.
+    fn look(
         &self,
         conn: &mut PgConnection,
+        tenant: &TenantEntry,
         common: &Common,
-        examined: &[(&TenantEntry, Result<Examined, Error>)],
-        all: &[TenantEntry],
-    ) -> Claims {
-        let mut claims = Claims::default();
-        let failed = examined.iter().filter(|(_, result)| !matches!(result, Ok(_) | Err(Error::MissingSchema { .. })));
-        claims.unexamined.extend(failed.map(|(tenant, _)| tenant.schema.clone()));
+        claims: &mut Claims,
+    ) -> Result<bool, Error> {
         let nobody = Claims::default();
-        for (tenant, examined) in examined {
-            let Some(examined) = examined.as_ref().ok().filter(|examined| is_claiming(examined)) else { continue };
-            let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
-            let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(examined) };
-            let proposal = scope::transaction::<_, Error>(conn, &tenant.schema, |scoped| {
-                begin(scoped, self.lock_timeout)?;
-                Ok((proposer.propose(scoped, &Excluded::new())?, proposer.strays(scoped)?))
-            });
-            match proposal {
-                Ok((proposal, strays)) => {
-                    claims.add(&tenant.schema, proposal.claims);
-                    strays.into_iter().for_each(|(table, row, _)| claims.ask(table, row));
-                }
-                Err(error) => {
-                    tracing::warn!(tenant.schema = %tenant.schema, %error, "Could not follow what it refers to");
-                    claims.unexamined.push(tenant.schema.clone());
+        let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
+        scope::transaction(conn, &tenant.schema, |scoped| {
+            begin(scoped, self.lock_timeout)?;
+            let examined = turn.examine(scoped)?;
+            if is_claiming(&examined) {
+                let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(&examined) };
+                let proposed = atomically::<_, Error>(scoped, |conn| {
+                    Ok((proposer.propose(conn, &Excluded::new())?, proposer.strays(conn)?))
+                });
+                match proposed {
+                    Ok((proposal, strays)) => {
+                        claims.add(&tenant.schema, proposal.claims);
+                        strays.into_iter().for_each(|(table, row, _)| claims.ask(table, row));
+                    }
+                    Err(error) => {
+                        tracing::warn!(tenant.schema = %tenant.schema, %error, "Could not follow what it refers to");
+                        claims.unexamined.push(tenant.schema.clone());
+                    }
                 }
             }
-        }
-        claims.settle(conn, &common.public, all, self.remove_originals, self.lock_timeout);
-        claims
+            Ok(self.remove_originals || !examined.findings.is_empty() || common.blueprints.differs(&tenant.schema))
+        })
     }
 }
 

@@ -64,7 +64,7 @@ impl Turn<'_> {
 
     /// Does what a repair would do, and rolls it back. A role that may not write is told what would be tried, and
     /// that it was not.
-    pub(super) fn rehearse(&self, conn: &mut PgConnection, examined: &Examined) -> Result<(Outcome, bool), Error> {
+    pub(super) fn rehearse(&self, conn: &mut PgConnection) -> Result<(Outcome, bool), Error> {
         let tried = scope::transaction(conn, &self.tenant.schema, |scoped| {
             let (outcome, _) = self.work(scoped, None).map_err(Rehearsed::Failed)?;
             Err::<(), _>(Rehearsed::Done(Box::new(outcome)))
@@ -72,9 +72,12 @@ impl Turn<'_> {
         match tried {
             Err(Rehearsed::Done(outcome)) => Ok((*outcome, true)),
             Err(Rehearsed::Failed(error)) if may_not_write(&error) => {
-                let proposer = Proposer { lock: false, ..self.proposer(examined) };
-                let propose = |conn: &mut TenantConn<'_>| Ok(proposer.propose(conn, &Excluded::new())?);
-                let proposal = scope::transaction::<_, Error>(conn, &self.tenant.schema, propose)?;
+                let proposal = scope::transaction::<_, Error>(conn, &self.tenant.schema, |scoped| {
+                    begin(scoped, self.repair.lock_timeout)?;
+                    let examined = self.examine(scoped)?;
+                    let proposer = Proposer { lock: false, ..self.proposer(&examined) };
+                    Ok(proposer.propose(scoped, &Excluded::new())?)
+                })?;
                 Ok((proposal.outcome(), false))
             }
             Err(Rehearsed::Failed(error)) => Err(error),
