@@ -177,7 +177,9 @@ impl Proposer<'_> {
     ) -> QueryResult<()> {
         loop {
             let mut needed = Vec::<(String, Place, String)>::new();
-            for reference in self.examined.references.iter().filter(|reference| self.in_public(reference)) {
+            // Also those of tables that `public` alone has.
+            let own = self.public.references.iter().filter(|reference| reference.inside);
+            for reference in self.examined.references.iter().filter(|one| self.in_public(one)).chain(own) {
                 let Some(rows) = originals.get(&reference.parent) else { continue };
                 let same = same_key(reference, ("c", self.public), ("p", self.public));
                 let going: Vec<&Place> = originals.get(&reference.child).into_iter().flat_map(BTreeMap::keys).collect();

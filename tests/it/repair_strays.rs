@@ -195,3 +195,19 @@ fn rows_that_several_tenants_and_public_have_alike_are_not_originals() {
     assert!(report.tenants.is_empty(), "{report:#?}");
     assert_eq!(db.text("SELECT count(*) FROM public.country"), "2");
 }
+
+#[test]
+fn an_original_that_a_table_of_public_alone_refers_to_stays() {
+    let (db, [acme, _]) = fleet();
+    stray(&db, &acme, U1, B1);
+    db.execute(
+        "public",
+        &format!(
+            "CREATE TABLE invoice (business uuid REFERENCES business_business ON DELETE CASCADE); \
+             INSERT INTO invoice VALUES ('{B1}')"
+        ),
+    );
+    let outcome = only(&run(&db, repair().remove_originals(true)));
+    assert_eq!((db.text("SELECT count(*) FROM public.invoice"), counts(&db, "public")), ("1".into(), "1 0 0".into()));
+    assert_eq!(outcome.left[0].reason, Reason::OriginalNeeded { by: "invoice".into() });
+}
