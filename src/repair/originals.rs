@@ -88,7 +88,9 @@ impl Proposer<'_> {
     ) -> QueryResult<()> {
         let remembers = memory::is_there(conn)?;
         let mut originals = Originals::new();
-        for table in self.examined.tenant.tables.keys() {
+        // A table that all tenants share has its rows in `public`, whoever has some of them too.
+        let is_shared = |table: &&String| self.rules.shared.iter().any(|shared| shared.parent == **table);
+        for table in self.examined.tenant.tables.keys().filter(|table| !is_shared(table)) {
             let claimed = proposal.claims.get(table);
             let known = held.and_then(|held| held.get(table));
             for (rows, is_proven) in [(claimed, true), (known, false)] {

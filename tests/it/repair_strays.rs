@@ -211,3 +211,19 @@ fn an_original_that_a_table_of_public_alone_refers_to_stays() {
     assert_eq!((db.text("SELECT count(*) FROM public.invoice"), counts(&db, "public")), ("1".into(), "1 0 0".into()));
     assert_eq!(outcome.left[0].reason, Reason::OriginalNeeded { by: "invoice".into() });
 }
+
+#[test]
+fn a_row_that_all_tenants_share_is_no_original() {
+    let (db, _) = fleet();
+    db.execute(
+        "public",
+        &format!("INSERT INTO custom_auth_user (id, email, first_name, last_name) VALUES ('{U1}', 'ada@example.com', 'Ada', 'L')"),
+    );
+    db.execute(
+        "acme",
+        "CREATE TABLE custom_auth_user AS SELECT * FROM public.custom_auth_user; ALTER TABLE custom_auth_user ADD PRIMARY KEY (id)",
+    );
+    db.execute("globex", &format!("INSERT INTO users_userprofile (user_id) VALUES ('{U1}')"));
+    let report = run(&db, Repair::new(domain::rules()).remove_originals(true));
+    assert_eq!(db.text("SELECT count(*) FROM public.custom_auth_user"), "1", "{report:#?}");
+}
