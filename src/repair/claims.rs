@@ -49,9 +49,9 @@ pub(super) struct Claims {
     pub(super) held: BTreeMap<SchemaName, BTreeMap<String, BTreeSet<Row>>>,
     /// For each table, the rows that somebody claims, and who does.
     claimed: BTreeMap<String, BTreeMap<Row, Claimants>>,
-    /// The tables and keys of which it is to be told whose they are, though nobody but an owner's column says so.
-    asked: BTreeSet<(String, String)>,
-    /// Who claims something.
+    /// Rows that come to a tenant if nobody claims them, by table and key, and the tenants to which they would.
+    asked: BTreeMap<(String, String), Claimants>,
+    /// Who claims something, or would get it.
     claimants: Vec<SchemaName>,
     numbers: BTreeMap<SchemaName, u32>,
 }
@@ -73,9 +73,10 @@ impl Claims {
         })
     }
 
-    /// Has it counted which tenants have this row.
-    pub(super) fn ask(&mut self, table: String, row: Row) {
-        self.asked.insert((table.clone(), row.key.clone()));
+    /// Has it counted who claims this row, which otherwise comes to this tenant.
+    pub(super) fn ask(&mut self, schema: &SchemaName, table: String, row: Row) {
+        let number = self.number(schema);
+        self.asked.entry((table.clone(), row.key.clone())).or_default().add(number);
         self.claimed.entry(table).or_default().entry(row).or_default();
     }
 
@@ -103,15 +104,13 @@ impl Claims {
                 }
             }
         }
+        let asked = std::mem::take(&mut self.asked);
         for (table, rows) in std::mem::take(&mut self.claimed) {
-            for (row, Claimants { first, more }) in rows {
-                let numbers = first.into_iter().chain(more);
-                let mut tenants: Vec<SchemaName> =
-                    numbers.map(|number| self.claimants[number as usize].clone()).collect();
-                tenants.sort();
+            for (row, claimants) in rows {
+                let tenants = self.names(claimants);
                 let id = (table.clone(), row.key.clone());
-                if self.asked.contains(&id) && !tenants.is_empty() {
-                    self.spoken_for.insert(id, tenants.iter().cloned().collect());
+                if !tenants.is_empty() && asked.contains_key(&id) {
+                    self.spoken_for.entry(id).or_default().extend(tenants.iter().cloned());
                 }
                 match tenants.as_slice() {
                     [one] if all => {
@@ -123,6 +122,18 @@ impl Claims {
                 }
             }
         }
+        // Whoever claims a row comes before those who would merely get it.
+        for (id, others) in asked {
+            let others = self.names(others);
+            self.spoken_for.entry(id).or_insert_with(|| others.into_iter().collect());
+        }
+    }
+
+    fn names(&self, Claimants { first, more }: Claimants) -> Vec<SchemaName> {
+        let numbers = first.into_iter().chain(more);
+        let mut tenants: Vec<SchemaName> = numbers.map(|number| self.claimants[number as usize].clone()).collect();
+        tenants.sort();
+        tenants
     }
 
     fn count_in(

@@ -167,6 +167,27 @@ impl Proposer<'_> {
         Ok(roots)
     }
 
+    /// The rows that belong to the tenant if nobody else has a claim to what is bound to its rows.
+    pub(super) fn with_strays(&self, conn: &mut PgConnection) -> QueryResult<BTreeMap<String, BTreeSet<Row>>> {
+        if self.examined.strays.values().all(|title| *title == Title::Named) {
+            return Ok(BTreeMap::new());
+        }
+        let proposer = Proposer { spoken_for: Some(&SpokenFor::new()), ..*self };
+        let roots = proposer.roots(conn)?;
+        Ok(proposer.walk(conn, &roots, &Excluded::new())?.claims)
+    }
+
+    /// The tenants that may have a row, if there is another than this one.
+    pub(super) fn claimants(&self, table: &str, row: &Row) -> Option<Vec<SchemaName>> {
+        let id = (table.to_owned(), row.key.clone());
+        if let Some(tenants) = self.contested.get(&id) {
+            return Some(tenants.clone());
+        }
+        let tenants = self.spoken_for?.get(&id)?;
+        let all: BTreeSet<&SchemaName> = tenants.iter().chain([&self.tenant.schema]).collect();
+        (all.len() > 1).then(|| all.into_iter().cloned().collect())
+    }
+
     /// The tenants that a stray may belong to, if there is another than this one.
     fn rivals(&self, table: &str, row: &Row, title: &Title) -> Option<Vec<SchemaName>> {
         let shared = match title {

@@ -252,12 +252,16 @@ impl<'a> Repair<'a> {
             if is_claiming(&examined) {
                 let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(&examined) };
                 let proposed = atomically::<_, Error>(scoped, |conn| {
-                    Ok((proposer.propose(conn, &Excluded::new())?, proposer.strays(conn)?))
+                    let proposal = proposer.propose(conn, &Excluded::new())?;
+                    Ok((proposal, proposer.strays(conn)?, proposer.with_strays(conn)?))
                 });
                 match proposed {
-                    Ok((proposal, strays)) => {
+                    Ok((proposal, strays, with_strays)) => {
                         claims.add(&tenant.schema, proposal.claims);
-                        strays.into_iter().for_each(|(table, row, _)| claims.ask(table, row));
+                        strays.into_iter().for_each(|(table, row, _)| claims.ask(&tenant.schema, table, row));
+                        for (table, rows) in with_strays {
+                            rows.into_iter().for_each(|row| claims.ask(&tenant.schema, table.clone(), row));
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(tenant.schema = %tenant.schema, %error, "Could not follow what it refers to");

@@ -39,8 +39,8 @@ impl Proposer<'_> {
                         continue;
                     }
                     proposal.claims.entry(table.clone()).or_default().insert(row.clone());
-                    if let Some(tenants) = self.contested.get(&(table.clone(), row.key.clone())) {
-                        let reason = Reason::Contested { tenants: tenants.clone() };
+                    if let Some(tenants) = self.claimants(&table, row) {
+                        let reason = Reason::Contested { tenants };
                         self.leave(&table, row, reason, roots, &mut proposal);
                         proposal.remove(&table, &row.place);
                         foreign.insert(id(row));

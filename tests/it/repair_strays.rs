@@ -227,3 +227,31 @@ fn a_row_that_all_tenants_share_is_no_original() {
     let report = run(&db, Repair::new(domain::rules()).remove_originals(true));
     assert_eq!(db.text("SELECT count(*) FROM public.custom_auth_user"), "1", "{report:#?}");
 }
+
+#[test]
+fn what_another_tenant_refers_to_is_not_taken_along_with_a_row_that_both_need() {
+    let (db, [acme, _]) = fleet();
+    for schema in ["public", "acme", "globex"] {
+        db.execute(
+            schema,
+            "CREATE TABLE region (id uuid PRIMARY KEY DEFAULT gen_random_uuid()); \
+             CREATE TABLE site (id uuid PRIMARY KEY, region uuid REFERENCES region); \
+             CREATE TABLE visit (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), site uuid REFERENCES site, tenant_id uuid); \
+             CREATE TABLE note (site uuid REFERENCES site)",
+        );
+    }
+    db.execute(
+        "public",
+        &format!(
+            "INSERT INTO region DEFAULT VALUES; \
+             INSERT INTO site SELECT '{U1}', id FROM region; INSERT INTO site SELECT '{U2}', id FROM region; \
+             INSERT INTO visit (site, tenant_id) VALUES ('{U1}', '{}')",
+            acme.id
+        ),
+    );
+    db.execute("globex", &format!("SET session_replication_role = replica; INSERT INTO note VALUES ('{U2}')"));
+    let report = run(&db, Repair::new(domain::rules()));
+    let sites =
+        ["acme", "globex"].map(|schema| db.text(&format!("SELECT string_agg(id::text, ' ') FROM {schema}.site")));
+    assert_eq!(sites, [U1, U2], "{report:#?}");
+}
