@@ -255,3 +255,13 @@ fn what_another_tenant_refers_to_is_not_taken_along_with_a_row_that_both_need() 
         ["acme", "globex"].map(|schema| db.text(&format!("SELECT string_agg(id::text, ' ') FROM {schema}.site")));
     assert_eq!(sites, [U1, U2], "{report:#?}");
 }
+
+#[test]
+fn originals_come_back_with_the_defaults_of_columns_that_are_new() {
+    let (db, [acme, _]) = fleet();
+    stray(&db, &acme, U1, B1);
+    let report = run(&db, repair().remove_originals(true));
+    db.execute("public", "ALTER TABLE business_business ADD COLUMN stars int NOT NULL DEFAULT 3");
+    Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    assert_eq!(db.text("SELECT stars FROM public.business_business"), "3");
+}

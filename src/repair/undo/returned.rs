@@ -89,7 +89,11 @@ fn insert(conn: &mut PgConnection, work: &Work<'_>, free: &BTreeMap<String, Vec<
     for (at, (table, changes)) in free.iter().enumerate() {
         let structure = &work.public.tables[table];
         let types = rows::types(conn, "public", table)?;
+        // A column that was added since has its default.
+        let is_known =
+            |name: &str| changes.iter().any(|change| change.before.as_ref().is_some_and(|row| row.get(name).is_some()));
         let (names, values): (Vec<String>, Vec<String>) = rows::written(structure)
+            .filter(|column| is_known(&column.name))
             .map(|column| {
                 let kind = types.get(&column.name).map_or("text", String::as_str);
                 let value = format!("(u.before::jsonb ->> {})::{kind}", quote::literal(&column.name));
