@@ -4,6 +4,7 @@ use diesel::connection::SimpleConnection;
 use tenantry::{
     Error,
     directory::TenantDirectory,
+    doctor::{Fill, Rules},
     domain::{self, Registry},
     repair::{self, Kept, Repair, Report, Undo, Undone},
     testing::TestDatabase,
@@ -215,4 +216,36 @@ fn a_role_that_may_not_remember_repairs_without() {
     let report = Repair::new(domain::rules()).record(false).apply(conn, &listing).unwrap();
     assert!(report.repair.is_none() && report.is_healthy(), "{report:?}");
     conn.batch_execute(&format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+#[test]
+fn a_null_that_was_forbidden_since_stays_filled_and_the_rest_is_taken_back() {
+    let db = ill();
+    let id = repair(&db);
+    db.execute("acme", "ALTER TABLE users_userprofile ALTER updated_at SET NOT NULL");
+    let undone = undo(&db, id);
+    assert!(undone.kept.iter().any(|kept| kept.why.starts_with("may not be null again: ")), "{undone:#?}");
+    assert_eq!(undone.emptied.len(), 1, "{undone:#?}");
+    assert_eq!(db.text("SELECT count(*) FROM acme.business_business"), "0");
+}
+
+#[test]
+fn of_rows_that_are_alike_those_that_were_not_filled_stay_as_they_are() {
+    let db = ill();
+    db.execute(
+        "acme",
+        "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_pkey; \
+         CREATE TABLE twin AS SELECT * FROM users_userprofile",
+    );
+    let rules = Rules {
+        fills: vec![Fill { table: "twin".into(), column: "updated_at".into(), from: vec!["created_at".into()] }],
+        ..Rules::default()
+    };
+    db.execute("acme", "TRUNCATE twin; ALTER TABLE twin DROP COLUMN modified_at; \
+        INSERT INTO twin (created_at, updated_at) VALUES ('2001-01-01', NULL), ('2001-01-01', NULL), ('2001-01-01', '2001-01-01')");
+    let id = run(&db, Repair::new(&rules)).repair.unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM acme.twin WHERE updated_at IS NULL"), "0");
+    let undone = undo(&db, id);
+    assert_eq!(db.text("SELECT count(*) FROM acme.twin WHERE updated_at IS NULL"), "2", "{undone:#?}");
+    assert_eq!(undone.kept, vec![]);
 }

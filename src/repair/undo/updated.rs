@@ -3,21 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    connection::SimpleConnection,
+    sql_query,
     sql_types::{Array, BigInt, Text},
 };
 
 use super::{inserted::json, tenant::Work};
 use crate::{
-    quote,
+    Error, quote,
     repair::{
         Filled,
         memory::{PastChange, What},
-        rows,
+        rows::{self, Place},
+        tenant::attempt,
     },
 };
 
-pub(super) fn empty(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryResult<()> {
+pub(super) fn empty(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
     for (table, changes) in work.of(What::Updated) {
         let mut by_column = BTreeMap::<String, Vec<PastChange>>::new();
         for change in changes {
@@ -37,39 +40,26 @@ fn put_back(
     table: &str,
     column: String,
     changes: Vec<PastChange>,
-) -> QueryResult<()> {
-    #[derive(QueryableByName)]
-    struct Found {
-        #[diesel(sql_type = BigInt)]
-        id: i64,
-    }
-    let found: Vec<Found> = match work.tenant.tables.get(table) {
-        Some(structure) if work.tenant.has(table, std::slice::from_ref(&column)) => {
-            let name = work.tenant.only(&work.schema.quoted(), table);
-            let from = "unnest($1, $2, $3) u(id, key, after)";
-            let is_as_filled = format!(
-                "{} = u.key::jsonb AND {} = u.after::jsonb",
-                rows::key_image(structure, "t"),
-                rows::image_of(std::iter::once(column.as_str()), "t"),
-            );
-            let query = match work.dry_run {
-                true => format!("SELECT u.id FROM {name} t JOIN {from} ON {is_as_filled}"),
-                false => format!(
-                    "UPDATE {name} t SET {} = NULL FROM {from} WHERE {is_as_filled} RETURNING u.id",
-                    quote::identifier(&column)
-                ),
-            };
-            sql_query(query)
-                .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
-                .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
-                .bind::<Array<Text>, _>(changes.iter().map(|change| json(change.after.as_ref())).collect::<Vec<_>>())
-                .load(conn)?
+) -> Result<(), Error> {
+    let mut found = match work.tenant.tables.get(table) {
+        Some(_) if work.tenant.has(table, std::slice::from_ref(&column)) => {
+            as_filled(conn, work, table, &column, &changes)?
         }
-        _ => Vec::new(),
+        _ => BTreeMap::new(),
     };
-    let found: BTreeSet<i64> = found.into_iter().map(|found| found.id).collect();
+    if !work.dry_run && !found.is_empty() {
+        // Somebody may have forbidden nulls since.
+        match attempt(conn, |conn| set_null(conn, work, table, &column, &found))? {
+            Ok(emptied) => found.retain(|id, _| emptied.contains(id)),
+            Err(words) => {
+                let why = format!("may not be null again: {words}");
+                changes.iter().for_each(|change| work.keep(table, &change.key, &why));
+                return Ok(());
+            }
+        }
+    }
     for change in changes {
-        match found.contains(&change.id) {
+        match found.contains_key(&change.id) {
             true => work.done.push(change.id),
             false => work.keep(table, &change.key, "was changed since, or is gone"),
         }
@@ -78,4 +68,70 @@ fn put_back(
         work.undone.emptied.push(Filled { table: table.into(), column, rows: found.len() as i64 });
     }
     Ok(())
+}
+
+/// For each change whose row is as it was filled, that row. Rows without a key may be alike: each stands for one.
+fn as_filled(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    table: &str,
+    column: &str,
+    changes: &[PastChange],
+) -> QueryResult<BTreeMap<i64, Place>> {
+    #[derive(QueryableByName)]
+    struct Match {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        place: Place,
+    }
+    let structure = &work.tenant.tables[table];
+    let matches: Vec<Match> = sql_query(format!(
+        "SELECT u.id, {place} AS place FROM {table} t JOIN unnest($1, $2, $3) u(id, key, after) \
+         ON {key} = u.key::jsonb AND {after} = u.after::jsonb {lock}",
+        place = rows::place("t"),
+        table = work.tenant.only(&work.schema.quoted(), table),
+        key = rows::key_image(structure, "t"),
+        after = rows::image_of(std::iter::once(column), "t"),
+        lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
+    ))
+    .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(changes.iter().map(|change| json(change.after.as_ref())).collect::<Vec<_>>())
+    .load(conn)?;
+    let (mut found, mut taken) = (BTreeMap::new(), BTreeSet::new());
+    for Match { id, place } in matches {
+        if !found.contains_key(&id) && taken.insert(place.clone()) {
+            found.insert(id, place);
+        }
+    }
+    Ok(found)
+}
+
+/// Sets the column null in these rows, and tells of which changes that was done.
+fn set_null(
+    conn: &mut PgConnection,
+    work: &Work<'_>,
+    table: &str,
+    column: &str,
+    rows: &BTreeMap<i64, Place>,
+) -> QueryResult<BTreeSet<i64>> {
+    #[derive(QueryableByName)]
+    struct Emptied {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let emptied: Vec<Emptied> = sql_query(format!(
+        "UPDATE {table} t SET {column} = NULL FROM unnest($1, $2) u(id, place) WHERE {at} AND {place} = u.place \
+         RETURNING u.id",
+        table = work.tenant.only(&work.schema.quoted(), table),
+        column = quote::identifier(column),
+        at = rows::is_at("t", 2),
+        place = rows::place("t"),
+    ))
+    .bind::<Array<BigInt>, _>(rows.keys().collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.values().collect::<Vec<_>>())
+    .load(conn)?;
+    conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+    Ok(emptied.into_iter().map(|row| row.id).collect())
 }
