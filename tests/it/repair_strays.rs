@@ -265,3 +265,19 @@ fn originals_come_back_with_the_defaults_of_columns_that_are_new() {
     Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
     assert_eq!(db.text("SELECT stars FROM public.business_business"), "3");
 }
+
+#[test]
+fn a_copy_whose_original_is_gone_is_not_taken_back() {
+    let (db, [acme, _]) = fleet();
+    stray(&db, &acme, U1, B1);
+    let before = dump(&db);
+    let [copies, originals] = [false, true].map(|remove| run(&db, repair().remove_originals(remove)).repair.unwrap());
+    let undo = |id| Undo::new(id).run(&mut db.connect()).unwrap();
+    let report = undo(copies);
+    assert_eq!(counts(&db, "acme"), "1 1 1", "{report:#?}");
+    let kept = &report.tenants[0].result.as_ref().unwrap().kept;
+    assert_eq!(kept[0].why, "has no original in public any more");
+    undo(originals);
+    undo(copies);
+    assert_eq!(dump(&db), before);
+}

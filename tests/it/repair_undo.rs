@@ -249,3 +249,14 @@ fn of_rows_that_are_alike_those_that_were_not_filled_stay_as_they_are() {
     assert_eq!(db.text("SELECT count(*) FROM acme.twin WHERE updated_at IS NULL"), "2", "{undone:#?}");
     assert_eq!(undone.kept, vec![]);
 }
+
+#[test]
+fn what_was_written_into_a_new_column_is_not_destroyed() {
+    let db = ill();
+    let id = repair(&db);
+    db.execute("acme", "ALTER TABLE users_userprofile ADD COLUMN seen_at timestamptz DEFAULT now(); ALTER TABLE business_business ADD COLUMN logo text");
+    db.execute("acme", "UPDATE business_business SET logo = 'a wheel'");
+    let undone = undo(&db, id);
+    assert_eq!(db.text("SELECT logo FROM acme.business_business"), "a wheel", "{undone:#?}");
+    assert_eq!(db.text("SELECT count(*) FROM acme.users_userprofile"), "1", "what nobody has written is no reason");
+}

@@ -6,16 +6,18 @@ use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
     sql_query,
-    sql_types::{Array, BigInt, Bool, Text},
+    sql_types::{Array, BigInt, Bool, Nullable, Text},
 };
 
 use super::tenant::Work;
 use crate::{
     Error,
     doctor::{references, same_key},
-    pg::tables::Reference,
+    pg::tables::{Key, Reference, equal},
+    quote,
     repair::{
         Copied,
+        admit::content,
         memory::{PastChange, What},
         originals::{Outside, outside},
         rows::{self, Place},
@@ -61,15 +63,28 @@ fn unchanged(
         place: Place,
         #[diesel(sql_type = Bool)]
         same: bool,
+        /// Whether `public` has what it was copied from, or gets it back.
+        #[diesel(sql_type = Bool)]
+        original: bool,
     }
+    let returned: Vec<String> = work
+        .of(What::Deleted)
+        .remove(table)
+        .into_iter()
+        .flatten()
+        .filter(|change| work.done.contains(&change.id))
+        .map(|change| change.key.to_string())
+        .collect();
     let matches: Vec<Match> = match work.tenant.tables.get(table) {
         None => Vec::new(),
-        // A column that was added since says nothing of the row.
         Some(structure) => sql_query(format!(
-            "SELECT u.id, {place} AS place, {image} @> u.after::jsonb AS same \
+            "SELECT u.id, {place} AS place, {image} @> u.after::jsonb AND {untouched} AS same, \
+                    {original} OR u.key::jsonb = ANY ($4::text[]::jsonb[]) AS original \
              FROM {table} t JOIN unnest($1, $2, $3) u(id, key, after) ON {key} = u.key::jsonb {lock}",
             place = rows::place("t"),
             image = rows::image(structure, "t"),
+            untouched = untouched(conn, work, table, &changes)?,
+            original = has_original(work, table),
             key = rows::key_image(structure, "t"),
             table = work.tenant.only(&work.schema.quoted(), table),
             lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
@@ -77,6 +92,7 @@ fn unchanged(
         .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(changes.iter().map(|change| json(change.after.as_ref())).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(returned)
         .load(conn)?,
     };
     let mut found = BTreeMap::new();
@@ -85,6 +101,7 @@ fn unchanged(
         let is_there = of_change.peek().is_some();
         // Rows without a key may be alike: each stands for one of the copies.
         match of_change.find(|one| one.same && !found.contains_key(&one.place)) {
+            Some(one) if !one.original => work.keep(table, &change.key, "has no original in public any more"),
             Some(one) => {
                 found.insert(one.place.clone(), change);
             }
@@ -93,6 +110,78 @@ fn unchanged(
         }
     }
     Ok(found)
+}
+
+/// The condition that nobody has written into the columns of the row `t` that were added since: a column says nothing
+/// of the row as long as it has what all rows got with it.
+fn untouched(conn: &mut PgConnection, work: &Work<'_>, table: &str, changes: &[PastChange]) -> QueryResult<String> {
+    #[derive(QueryableByName)]
+    struct Given {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Nullable<Text>)]
+        value: Option<String>,
+    }
+    let is_known =
+        |name: &str| changes.iter().any(|change| change.after.as_ref().is_some_and(|after| after.get(name).is_some()));
+    let new = rows::written(&work.tenant.tables[table]).map(|column| &column.name).filter(|name| !is_known(name));
+    let given: Vec<Given> = sql_query(
+        "SELECT a.attname::text AS name, (a.attmissingval::text::text[])[1] AS value FROM pg_catalog.pg_attribute a \
+         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = ANY ($3) AND NOT a.attisdropped",
+    )
+    .bind::<Text, _>(work.schema.as_str())
+    .bind::<Text, _>(table)
+    .bind::<Array<Text>, _>(new.collect::<Vec<_>>())
+    .load(conn)?;
+    let conditions = given.into_iter().map(|Given { name, value }| {
+        let column = rows::column("t", &name);
+        match value {
+            Some(value) => format!("coalesce({column}::text = {}, true)", quote::literal(&value)),
+            None => format!("{column} IS NULL"),
+        }
+    });
+    Ok(conditions.chain(["true".into()]).collect::<Vec<_>>().join(" AND "))
+}
+
+/// The condition that `public` has a row of which `t` is the copy: one of the same key. A number may be another row's
+/// there, and the copy's may be new, so that it tells only where nothing else does.
+fn has_original(work: &Work<'_>, name: &str) -> String {
+    let (tenant, public) = (&work.tenant, &work.public);
+    let Some((table, other)) = tenant.tables.get(name).zip(public.tables.get(name)) else { return "false".into() };
+    let is_number = |column: &String| tenant.columns(name).iter().any(|known| known.name == *column && known.numbered);
+    let from = public.only("public", name);
+    let exists = |key: &Key| {
+        let same: Vec<String> =
+            key.columns.iter().map(|column| equal(("t", tenant, name, column), ("p", public, name, column))).collect();
+        format!("EXISTS (SELECT FROM {from} p WHERE {})", same.join(" AND "))
+    };
+    let given = |key: &Key| {
+        let given: Vec<String> =
+            key.columns.iter().map(|column| format!("{} IS NOT NULL", rows::column("t", column))).collect();
+        format!("({})", given.join(" AND "))
+    };
+    let keys = table.keys.iter().chain(&other.keys);
+    let (numbers, telling): (Vec<&Key>, Vec<&Key>) = keys
+        .filter(|key| tenant.has(name, &key.columns) && public.has(name, &key.columns))
+        .partition(|key| key.columns.iter().any(is_number));
+    let any = |conditions: Vec<String>| {
+        format!("({})", conditions.into_iter().chain(["false".into()]).collect::<Vec<_>>().join(" OR "))
+    };
+    let told = any(telling.iter().map(|key| exists(key)).collect());
+    let is_told = any(telling.iter().map(|key| given(key)).collect());
+    let rest = match numbers.is_empty() {
+        false => any(numbers.iter().map(|key| exists(key)).collect()),
+        // What was null may have been filled on the way.
+        true => {
+            let left = content(public, tenant, name, |column| {
+                Some(format!("coalesce({}::text, {}::text)", rows::column("p", column), rows::column("t", column)))
+            });
+            let right = content(public, tenant, name, |column| Some(format!("{}::text", rows::column("t", column))));
+            format!("EXISTS (SELECT FROM {from} p WHERE {left} = {right})")
+        }
+    };
+    format!("({told} OR NOT {is_told} AND {rest})")
 }
 
 /// Keeps the copies to which rows refer that were not there, or did not refer to them in vain, before the repair.
