@@ -28,7 +28,7 @@ pub(crate) use belongings::{Belongings, Title};
 pub use examine::{Examined, Problem, Symptom, examine};
 pub(crate) use examine::{examine_beside, examine_rows, references, same_key};
 pub use kind::Kind;
-pub(crate) use plan::forbidden_nulls;
+pub(crate) use plan::{forbidden_nulls, telling_key};
 pub use report::{Finding, Fix, NotCompared, Report, Severity};
 pub use rules::{Fill, Rules, Shared};
 pub use run::Doctor;

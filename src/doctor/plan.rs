@@ -146,7 +146,7 @@ fn is_indexed(table: &Table, columns: &[String]) -> bool {
 }
 
 /// The key by which a row is the same in any schema: not a number that each schema counts for itself.
-pub(super) fn telling_key<'t>(
+pub(crate) fn telling_key<'t>(
     name: &str,
     table: &'t Table,
     references: &[Reference],

@@ -9,14 +9,18 @@ use super::{
     memory,
     proposal::Excluded,
     propose::Proposer,
+    rows::primary_key,
     tenant::{Common, Turn, begin},
 };
 use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
-    doctor::{Belongings, Examined, Finding, Kind, Problem, Rules, Symptom},
+    doctor::{Belongings, Examined, Finding, Kind, Problem, Rules, Symptom, telling_key},
     migrate::{Interrupt, Migrations},
-    pg::{atomically, scope, tables},
+    pg::{
+        atomically, scope,
+        tables::{self, Tables},
+    },
 };
 
 /// A repair of the tenants it is handed: each in one transaction, under the tenant's lock.
@@ -160,7 +164,7 @@ impl<'a> Repair<'a> {
                 }
             }
         }
-        let holders = self.holders(conn, listing)?;
+        let holders = self.holders(conn, listing, &common.public)?;
         claims.settle(conn, &common.public, &holders, self.remove_originals, self.lock_timeout);
         let mut report = Report {
             dry_run,
@@ -210,8 +214,15 @@ impl<'a> Repair<'a> {
     }
 
     /// The tenants that may have rows of `public`: those that are found to, and those that earlier repairs gave some.
-    fn holders(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Vec<TenantEntry>, Error> {
-        let Some(found) = &self.found else { return Ok(listing.tenants.clone()) };
+    /// All, if originals are to be removed that the doctor does not know again in a tenant.
+    fn holders(&self, conn: &mut PgConnection, listing: &Listing, public: &Tables) -> Result<Vec<TenantEntry>, Error> {
+        let is_told = || {
+            let mut tables = public.tables.iter().filter(|(_, table)| primary_key(table).is_some());
+            tables.all(|(name, table)| telling_key(name, table, &public.references, public, public).is_some())
+        };
+        let Some(found) = self.found.as_ref().filter(|_| !self.remove_originals || is_told()) else {
+            return Ok(listing.tenants.clone());
+        };
         let given: BTreeSet<String> = memory::schemas_given(conn)?.into_iter().collect();
         let holds = |tenant: &&TenantEntry| {
             let name = tenant.schema.as_str();

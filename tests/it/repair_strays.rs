@@ -281,3 +281,22 @@ fn a_copy_whose_original_is_gone_is_not_taken_back() {
     undo(copies);
     assert_eq!(dump(&db), before);
 }
+
+#[test]
+fn a_numbered_row_that_another_tenant_has_too_is_no_original_whatever_the_findings_say() {
+    let (db, _) = fleet();
+    for schema in ["public", "acme", "globex"] {
+        db.execute(
+            schema,
+            "CREATE TABLE grade (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text); \
+             INSERT INTO grade (name) VALUES ('gold'); CREATE TABLE member (grade int REFERENCES grade)",
+        );
+    }
+    db.execute("acme", "SET session_replication_role = replica; DELETE FROM grade; INSERT INTO member VALUES (1)");
+    let migrations = domain::migrations().unwrap();
+    let doctor = tenantry::doctor::Doctor::new(migrations, &Registry, domain::rules());
+    let found = doctor.only(tenantry::repair::KINDS.iter().copied());
+    let found = found.run(&|| tenantry::pg::connect(db.config())).unwrap();
+    let report = run(&db, Repair::new(domain::rules()).findings(&found.findings).remove_originals(true));
+    assert_eq!(db.text("SELECT count(*) FROM public.grade"), "1", "{report:#?}");
+}
