@@ -252,3 +252,28 @@ fn a_repair_that_is_stopped_reaches_nobody_else() {
     assert_eq!(run(&db, repair()).tenants.len(), 2);
     assert!(run(&db, repair()).tenants.is_empty());
 }
+
+#[test]
+fn a_constraint_that_rows_written_since_do_not_allow_is_kept_and_the_rest_is_taken_back() {
+    let db = fleet();
+    db.execute(
+        "acme",
+        &format!(
+            "{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {KEY} FOREIGN KEY (business_id) REFERENCES public.business_business; \
+             ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL"
+        ),
+    );
+    let report = run(&db, repair());
+    assert_eq!(only(&report).constraints.len(), 2);
+    db.execute(
+        "acme",
+        &format!(
+            "INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines'); \
+             INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}')"
+        ),
+    );
+    let undone = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    let undone = undone.tenants[0].result.as_ref().unwrap();
+    assert_eq!((undone.constraints.len(), undone.kept.len()), (1, 1), "{undone:#?}");
+    assert_eq!(db.text("SELECT count(*) FROM acme.users_userprofile"), "1");
+}

@@ -10,11 +10,14 @@ use serde_json::Value;
 
 use super::tenant::Work;
 use crate::{
-    quote,
-    repair::memory::{PastChange, What},
+    Error, quote,
+    repair::{
+        memory::{PastChange, What},
+        tenant::attempt_as_owner,
+    },
 };
 
-pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryResult<()> {
+pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
     let mut changes: Vec<PastChange> = work.of(What::Constraint).into_values().flatten().collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.id));
     if !changes.is_empty() && !work.dry_run {
@@ -36,8 +39,12 @@ pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryRes
             work.keep(&change.table, &change.key, "was changed since, or is gone");
             continue;
         };
-        if !work.dry_run {
-            conn.batch_execute(&statements)?;
+        // Rows that were written since may not allow it, nor what was built upon it.
+        if !work.dry_run
+            && let Err(words) = attempt_as_owner(conn, |conn| conn.batch_execute(&statements))?
+        {
+            work.keep(&change.table, &change.key, &format!("cannot be as it was: {words}"));
+            continue;
         }
         work.done.push(change.id);
         work.undone.constraints.push(format!("{} of {}", super::tenant::text(&change.key), change.table));
