@@ -88,9 +88,9 @@ impl Proposer<'_> {
             .filter(take)
             .map(|column| (quote::identifier(&column.name), self.value(table, &column.name, casts)))
             .unzip();
-        if renumber && self.rehearsal {
-            // A rehearsal draws no number.
-            for column in structure.columns.iter().filter(|column| column.numbered) {
+        if self.rehearsal {
+            // A rehearsal draws no number, not for a column that `public` lacks either.
+            for column in rows::written(structure).filter(|column| column.numbered && !take(column)) {
                 let name = quote::identifier(&column.name);
                 values.push(format!(
                     "(SELECT coalesce(max({name}), 0) FROM {}.{}) + row_number() OVER ()",

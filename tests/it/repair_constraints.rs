@@ -277,3 +277,17 @@ fn a_constraint_that_rows_written_since_do_not_allow_is_kept_and_the_rest_is_tak
     assert_eq!((undone.constraints.len(), undone.kept.len()), (1, 1), "{undone:#?}");
     assert_eq!(db.text("SELECT count(*) FROM acme.users_userprofile"), "1");
 }
+
+#[test]
+fn a_dry_run_draws_no_number_for_a_column_that_public_lacks() {
+    let db = fleet();
+    db.execute("acme", "ALTER TABLE business_business ADD COLUMN number serial");
+    db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines')"));
+    db.execute(
+        "acme",
+        &format!("SET session_replication_role = replica; INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}')"),
+    );
+    let before = dump(&db);
+    assert_eq!(only(&propose(&db, Repair::new(domain::rules()))).copied.len(), 1);
+    assert_eq!(dump(&db), before);
+}
