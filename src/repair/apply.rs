@@ -218,9 +218,10 @@ impl Proposer<'_> {
                 continue;
             }
             let referrers = format!(
-                "(SELECT {key} AS key, NULL::jsonb AS before, NULL::jsonb AS after FROM {child} c \
+                "(SELECT {key} AS key, {refers} AS before, NULL::jsonb AS after FROM {child} c \
                   WHERE EXISTS (SELECT FROM {parent} p WHERE {at} AND {same}))",
                 key = rows::key_image(&tenant.tables[&reference.child], "c"),
+                refers = rows::image_of(reference.child_columns.iter().map(String::as_str), "c"),
                 child = tenant.only(&self.tenant.schema.quoted(), &reference.child),
                 parent = self.public.only("public", table),
                 at = rows::is_at("p", 1),

@@ -260,3 +260,20 @@ fn what_was_written_into_a_new_column_is_not_destroyed() {
     assert_eq!(db.text("SELECT logo FROM acme.business_business"), "a wheel", "{undone:#?}");
     assert_eq!(db.text("SELECT count(*) FROM acme.users_userprofile"), "1", "what nobody has written is no reason");
 }
+
+#[test]
+fn a_row_that_refers_to_another_copy_since_keeps_it() {
+    let db = ill();
+    let other = "9f49879d-898b-4d2f-8b0f-d3cf8f4cca51";
+    db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{other}', 'Wheels')"));
+    db.execute(
+        "acme",
+        &format!(
+            "SET session_replication_role = replica; INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{other}')"
+        ),
+    );
+    let id = repair(&db);
+    db.execute("acme", &format!("UPDATE users_userprofile SET business_id = '{other}' WHERE id = 1"));
+    let undone = undo(&db, id);
+    assert_eq!(db.text("SELECT string_agg(name, ' ') FROM acme.business_business"), "Wheels", "{undone:#?}");
+}

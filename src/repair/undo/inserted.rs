@@ -241,17 +241,22 @@ fn referred_to(
     which: Referrers,
 ) -> QueryResult<Vec<Place>> {
     let places = |table: &str| copies.get(table).map(|rows| rows.keys().collect::<Vec<_>>()).unwrap_or_default();
-    let known: Vec<String> = match which {
+    let known: Vec<(String, String)> = match which {
         Referrers::Any => Vec::new(),
         Referrers::New => {
             let referred =
                 |change: &&PastChange| change.what == What::Referred.word() && change.table == reference.child;
-            work.changes.iter().filter(referred).map(|change| change.key.to_string()).collect()
+            work.changes
+                .iter()
+                .filter(referred)
+                .map(|change| (change.key.to_string(), json(change.before.as_ref())))
+                .collect()
         }
     };
+    let (keys, refers): (Vec<String>, Vec<String>) = known.into_iter().unzip();
     let found: Vec<At> = sql_query(format!(
         "SELECT DISTINCT {place} AS place FROM {parent} p JOIN {child} c ON {same} \
-         WHERE {at} AND NOT ({removed}) AND NOT ({key} = ANY ($3::text[]::jsonb[]))",
+         WHERE {at} AND NOT ({removed}) AND ({key}, {refers}) NOT IN (SELECT key::jsonb, refers::jsonb FROM unnest($3::text[], $4::text[]) u(key, refers))",
         place = rows::place("p"),
         parent = work.tenant.only(&work.schema.quoted(), &reference.parent),
         child = work.tenant.only(&work.schema.quoted(), &reference.child),
@@ -259,10 +264,12 @@ fn referred_to(
         at = rows::is_at("p", 1),
         removed = rows::is_at("c", 2),
         key = rows::key_image(&work.tenant.tables[&reference.child], "c"),
+        refers = rows::image_of(reference.child_columns.iter().map(String::as_str), "c"),
     ))
     .bind::<Array<Text>, _>(places(&reference.parent))
     .bind::<Array<Text>, _>(places(&reference.child))
-    .bind::<Array<Text>, _>(known)
+    .bind::<Array<Text>, _>(keys)
+    .bind::<Array<Text>, _>(refers)
     .load(conn)?;
     Ok(found.into_iter().map(|row| row.place).collect())
 }
