@@ -130,6 +130,8 @@ fn the_incidents_database_is_taken_over_migrated_examined_repaired_and_healthy()
     // And come back when somebody says so.
     let undone = run(TENANTRY, &["repair", "undo", "2", "--yes"], &db);
     assert_eq!((undone.code, db.text(rows)), (0, "3".into()), "{undone:?}");
+    let chosen = run(TENANTRY, &["repair", "undo", "1", "--dry-run", "--tenant", "acme"], &db);
+    assert!(chosen.code == 0 && chosen.out.contains("acme") && !chosen.out.contains("hooli"), "{chosen:?}");
     let undone = run(TENANTRY, &["repair", "undo", "1", "--yes"], &db);
     assert_eq!(undone.code, 0, "{undone:?}");
     insta::assert_snapshot!(undone.out, @r#"

@@ -10,7 +10,7 @@ use crate::{
     directory::TenantDirectory,
     doctor::Doctor,
     pg,
-    repair::{KINDS, Outcome, Repair, Report},
+    repair::{KINDS, Outcome, Repair, Report, Undo},
 };
 
 /// Put right what the doctor finds: copy rows from `public` to their tenants, fill nulls, restore constraints
@@ -82,7 +82,11 @@ impl Args {
             Some(Verb::List { limit, json }) => return past::list(conn, *limit, *json),
             Some(Verb::Show { repair, json }) => return past::show(conn, *repair, *json),
             Some(Verb::Undo { repair, dry_run, yes, json }) => {
-                return past::undo(conn, *repair, *dry_run, *yes, *json, config.lock_timeout);
+                let mut undo = Undo::new(*repair).lock_timeout(config.lock_timeout);
+                if !fleet.directory.is_whole() {
+                    undo = undo.only(fleet.directory.list(conn)?.schemas());
+                }
+                return past::undo(conn, undo, *dry_run, *yes, *json);
             }
             None => {}
         }

@@ -1,7 +1,5 @@
 //! What earlier repairs did, and the way back.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use diesel::PgConnection;
 use serde_json::json;
@@ -32,15 +30,7 @@ pub(super) fn show(conn: &mut PgConnection, id: i64, json: bool) -> Result<Healt
     Ok(Health::Good)
 }
 
-pub(super) fn undo(
-    conn: &mut PgConnection,
-    id: i64,
-    dry_run: bool,
-    yes: bool,
-    json: bool,
-    patience: Duration,
-) -> Result<Health> {
-    let undo = Undo::new(id).lock_timeout(patience);
+pub(super) fn undo(conn: &mut PgConnection, undo: Undo, dry_run: bool, yes: bool, json: bool) -> Result<Health> {
     let plan = undo.clone().dry_run(true).run(conn)?;
     let report = match dry_run || plan.tenants.is_empty() {
         true => plan,

@@ -13,17 +13,24 @@ pub struct Undo {
     repair: i64,
     dry_run: bool,
     lock_timeout: Duration,
+    only: Option<Vec<SchemaName>>,
 }
 
 impl Undo {
     /// Of the repair with this number.
     pub fn new(repair: i64) -> Self {
-        Self { repair, dry_run: false, lock_timeout: Duration::from_secs(5) }
+        Self { repair, dry_run: false, lock_timeout: Duration::from_secs(5), only: None }
     }
 
     /// Reports what would be taken back, and reads only. Defaults to false.
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
+        self
+    }
+
+    /// Takes it back in these tenants and no others. Defaults to all that it changed.
+    pub fn only(mut self, schemas: Vec<SchemaName>) -> Self {
+        self.only = Some(schemas);
         self
     }
 
@@ -41,7 +48,9 @@ impl Undo {
     pub fn run(&self, conn: &mut PgConnection) -> Result<UndoReport, Error> {
         memory::find(conn, self.repair)?;
         let mut report = UndoReport { repair: self.repair, dry_run: self.dry_run, tenants: Vec::new() };
-        for name in memory::schemas(conn, self.repair)? {
+        let is_wanted =
+            |name: &String| self.only.as_ref().is_none_or(|only| only.iter().any(|one| one.as_str() == name));
+        for name in memory::schemas(conn, self.repair)?.into_iter().filter(is_wanted) {
             let schema: Result<SchemaName, _> = name.parse();
             let result = match schema {
                 Ok(schema) => undo(conn, &schema, self.repair, self.dry_run, self.lock_timeout),
