@@ -492,7 +492,11 @@ fn a_partitioned_tables_foreign_key_that_rows_break_is_put_back_or_the_undo_says
     let after = dump(&db);
     let undone = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
     match &undone.tenants[0].result {
-        Ok(_) => assert_eq!(dump(&db), before),
+        // PostgreSQL 18 has them NOT VALID, as rows refer in vain again.
+        Ok(undone) => {
+            let loosened = undone.loosened.iter().map(|name| ("acme".to_owned(), name.clone()));
+            assert_eq!(dump(&db), before.not_valid(&loosened.collect::<Vec<_>>()));
+        }
         Err(error) => assert_eq!(dump(&db), after, "{error:?}"),
     }
 }
