@@ -262,7 +262,12 @@ fn originals_come_back_with_the_defaults_of_columns_that_are_new() {
     stray(&db, &acme, U1, B1);
     let report = run(&db, repair().remove_originals(true));
     db.execute("public", "ALTER TABLE business_business ADD COLUMN stars int NOT NULL DEFAULT 3");
-    Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    let undo = Undo::new(report.repair.unwrap());
+    let [foreseen, done] = [true, false].map(|dry_run| {
+        let report = undo.clone().dry_run(dry_run).run(&mut db.connect()).unwrap();
+        report.tenants[0].result.as_ref().unwrap().clone()
+    });
+    assert_eq!((foreseen, done.kept.len()), (done.clone(), 0));
     assert_eq!(db.text("SELECT stars FROM public.business_business"), "3");
 }
 
