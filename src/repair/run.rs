@@ -10,7 +10,7 @@ use super::{
     proposal::Excluded,
     propose::Proposer,
     rows::primary_key,
-    tenant::{Common, Turn, begin},
+    tenant::{Common, Turn, begin, keeping_settings},
 };
 use crate::{
     Error, SchemaName,
@@ -135,7 +135,7 @@ impl<'a> Repair<'a> {
     ///
     /// As [`apply`](Repair::apply).
     pub fn propose(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
-        self.carry_out(conn, listing, true)
+        keeping_settings(conn, |conn| self.carry_out(conn, listing, true))
     }
 
     /// Examines the tenants, and repairs those in which something is wrong.
@@ -144,7 +144,7 @@ impl<'a> Repair<'a> {
     ///
     /// When `public` cannot be read, and [`Error::Record`]. One tenant's failure is a line of the report.
     pub fn apply(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
-        self.carry_out(conn, listing, false)
+        keeping_settings(conn, |conn| self.carry_out(conn, listing, false))
     }
 
     fn carry_out(&self, conn: &mut PgConnection, listing: &Listing, dry_run: bool) -> Result<Report, Error> {

@@ -6,9 +6,11 @@ use std::{
 };
 
 use diesel::{
-    PgConnection, QueryResult,
+    PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     result::{DatabaseErrorKind as Kind, Error as DieselError},
+    sql_query,
+    sql_types::Text,
 };
 
 use super::{
@@ -28,7 +30,7 @@ use crate::{
     Error,
     directory::TenantEntry,
     doctor::{self, Belongings, Examined, Problem, Symptom},
-    pg::{atomically, lock, scope, scope::TenantConn, tables::Tables, transient},
+    pg::{atomically, depth, lock, scope, scope::TenantConn, tables::Tables, transient},
     structure::Reader,
 };
 
@@ -261,6 +263,34 @@ impl Turn<'_> {
         }
     }
 }
+
+/// Does the work, and leaves the settings of a caller's transaction as they were.
+pub(super) fn keeping_settings<T>(
+    conn: &mut PgConnection,
+    work: impl FnOnce(&mut PgConnection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    #[derive(diesel::QueryableByName)]
+    struct Settings {
+        #[diesel(sql_type = Text)]
+        statements: String,
+    }
+    if depth(conn) == 0 {
+        return work(conn);
+    }
+    let Settings { statements } = sql_query(
+        "SELECT string_agg(format('SET LOCAL %I = %L', name, current_setting(name)), '; ') AS statements \
+         FROM unnest(string_to_array($1, ' ')) name",
+    )
+    .bind::<Text, _>(SETTINGS)
+    .get_result(conn)?;
+    let value = work(conn)?;
+    conn.batch_execute(&statements)?;
+    Ok(value)
+}
+
+/// What is set for a tenant's turn.
+const SETTINGS: &str = "lock_timeout row_security jit enable_seqscan timezone datestyle intervalstyle \
+    extra_float_digits bytea_output";
 
 /// Bounds every wait, and has values' texts not depend on the session, until the end of the transaction.
 pub(super) fn begin(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {

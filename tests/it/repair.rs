@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use crate::support::{migrated, tenant};
-use diesel::{Connection, PgConnection, connection::SimpleConnection};
+use diesel::{Connection, PgConnection, RunQueryDsl, connection::SimpleConnection};
 use tenantry::{
     Error, SchemaName,
     directory::{SchemaPattern, TenantDirectory},
@@ -736,8 +736,18 @@ fn a_repair_works_inside_a_test_transaction() {
     orphan(&db, "acme", B1);
     let conn = &mut db.connect();
     conn.begin_test_transaction().unwrap();
+    conn.batch_execute(
+        "SET LOCAL timezone = 'Asia/Tokyo'; SET LOCAL datestyle = 'SQL, DMY'; SET LOCAL lock_timeout = 7",
+    )
+    .unwrap();
     assert!(run(conn, Repair::new(domain::rules())).is_healthy());
     assert!(run(conn, Repair::new(domain::rules())).tenants.is_empty());
+    // The transaction is the caller's, and so are its settings.
+    let settings = "current_setting('timezone') || ', ' || current_setting('datestyle') || ', ' \
+        || current_setting('lock_timeout') || ', ' || current_setting('enable_seqscan')";
+    let settings: String =
+        diesel::select(diesel::dsl::sql::<diesel::sql_types::Text>(settings)).get_result(conn).unwrap();
+    assert_eq!(settings, "Asia/Tokyo, SQL, DMY, 7ms, on");
     assert_eq!(rows(&db, "acme.business_business"), "0");
 }
 

@@ -3,7 +3,10 @@ use std::time::Duration;
 use diesel::PgConnection;
 
 use super::{UndoReport, UndoneTenant, tenant::undo};
-use crate::{Error, SchemaName, repair::memory};
+use crate::{
+    Error, SchemaName,
+    repair::{memory, tenant::keeping_settings},
+};
 
 /// Takes back what a repair did: each tenant in one transaction, under its lock, the last change first.
 ///
@@ -46,6 +49,10 @@ impl Undo {
     ///
     /// [`Error::NoSuchRepair`]. One tenant's failure is a line of the report.
     pub fn run(&self, conn: &mut PgConnection) -> Result<UndoReport, Error> {
+        keeping_settings(conn, |conn| self.carry_out(conn))
+    }
+
+    fn carry_out(&self, conn: &mut PgConnection) -> Result<UndoReport, Error> {
         memory::find(conn, self.repair)?;
         let mut report = UndoReport { repair: self.repair, dry_run: self.dry_run, tenants: Vec::new() };
         let is_wanted =
