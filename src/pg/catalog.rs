@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    dsl::sql,
+    select, sql_query,
     sql_types::{Array, Bool, Text},
 };
 
@@ -94,6 +96,15 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
         _ => History::Forbidden,
     };
     Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
+}
+
+/// Whether a table of our own, in the schema `tenantry`, is there and may be read.
+pub(crate) fn remembers(conn: &mut PgConnection, table: &str) -> QueryResult<bool> {
+    let may_read = format!("has_table_privilege(to_regclass('tenantry.{table}'), 'SELECT')");
+    // Looked for only where the role may look.
+    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
+    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
+        .get_result(conn)
 }
 
 /// The indexes of a schema that no query uses, since their making has failed.

@@ -14,7 +14,7 @@ use super::{
     admit::content,
     proposal::{Contested, SpokenFor},
     rows::{self, Place, Row},
-    tenant::begin,
+    settings::begin,
 };
 use crate::{
     Error, SchemaName,

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{
     Constrained, How, Left, Outcome, Reason,
+    attempt::attempt_as_owner,
     memory::{Change, Recorder, What},
-    tenant::attempt_as_owner,
 };
 use crate::{
     Error, SchemaName,

@@ -1,16 +1,19 @@
 //! Puts right what the [`doctor`](crate::doctor) finds, without guessing: rows are copied from `public` to the
-//! tenant that refers to them, nulls are filled, and what is not certain is left alone and named.
+//! tenant that refers to them or owns them, nulls filled, sequences moved on, constraints restored, and what is not
+//! certain is left alone and named.
 //!
 //! A [`Repair`] does it and remembers what it did, in the transaction of each tenant; an [`Undo`] takes it back.
 
 mod admit;
 mod apply;
+mod attempt;
 mod blueprint;
 mod claims;
 mod constraints;
 mod memory;
 mod order;
 mod originals;
+mod outside;
 mod proposal;
 mod propose;
 mod prune;
@@ -18,6 +21,7 @@ mod report;
 mod rows;
 mod run;
 mod sequences;
+mod settings;
 mod tenant;
 mod undo;
 mod walk;

@@ -94,12 +94,6 @@ pub(super) fn column(alias: &str, name: &str) -> String {
     format!("{alias}.{}", quote::identifier(name))
 }
 
-/// Has texts of values not depend on the session's settings, until the end of the transaction; and rows that a policy
-/// hides be an error, since they would be taken for missing. To compile what reads the catalog would take longer than
-/// to run it; and rows of `public` are found by an index wherever there is one, since it may hold all tenants' rows.
-pub(super) const PLAIN_TEXTS: &str = "SET LOCAL row_security = off; SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
-     SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
-
 /// The types of a table's columns, as they are written.
 pub(super) fn types(conn: &mut PgConnection, schema: &str, table: &str) -> QueryResult<BTreeMap<String, String>> {
     #[derive(QueryableByName)]

@@ -10,7 +10,8 @@ use super::{
     proposal::Excluded,
     propose::Proposer,
     rows::primary_key,
-    tenant::{Common, Turn, begin, keeping_settings},
+    settings::{begin, keeping_settings},
+    tenant::{Common, Turn},
 };
 use crate::{
     Error, SchemaName,
@@ -25,9 +26,10 @@ use crate::{
 
 /// A repair of the tenants it is handed: each in one transaction, under the tenant's lock.
 ///
-/// It copies from `public` what rows of a tenant refer to and do not have beside them, together with every
-/// row of `public` that refers to what is copied; fills the nulls that the [`Rules`] name; overwrites
-/// nothing, deletes nothing, and is safe to run again. What it does is remembered, and can be [taken
+/// It copies from `public` what rows of a tenant refer to and do not have beside them, and what belongs to the tenant,
+/// together with every row of `public` that refers to what is copied; fills the nulls that the [`Rules`] name; moves
+/// sequences on, and puts constraints right by its [`migrations`](Repair::migrations). It overwrites nothing, deletes
+/// only [originals](Repair::remove_originals), and is safe to run again. What it does is remembered, and can be [taken
 /// back](super::Undo).
 #[derive(Debug, Clone)]
 pub struct Repair<'a> {

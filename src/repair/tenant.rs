@@ -1,36 +1,29 @@
 //! The repair of one tenant, in one transaction.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
-    connection::SimpleConnection,
-    result::{DatabaseErrorKind as Kind, Error as DieselError},
-    sql_query,
-    sql_types::Text,
-};
+use diesel::{PgConnection, QueryResult};
 
 use super::{
     Filled, Left, Outcome, Reason,
+    attempt::{attempt, may_not_write},
     blueprint::Blueprints,
     claims::Claims,
     constraints::{self, Cure},
     memory::Recorder,
     proposal::{Excluded, Proposal, Roots},
     propose::Proposer,
-    rows::{PLAIN_TEXTS, Row},
+    rows::Row,
     run::Repair,
     sequences,
+    settings::begin,
     walk::left,
 };
 use crate::{
     Error,
     directory::TenantEntry,
     doctor::{self, Belongings, Examined, Problem, Symptom},
-    pg::{atomically, depth, lock, scope, scope::TenantConn, tables::Tables, transient},
+    pg::{lock, scope, scope::TenantConn, tables::Tables},
     structure::Reader,
 };
 
@@ -264,40 +257,6 @@ impl Turn<'_> {
     }
 }
 
-/// Does the work, and leaves the settings of a caller's transaction as they were.
-pub(super) fn keeping_settings<T>(
-    conn: &mut PgConnection,
-    work: impl FnOnce(&mut PgConnection) -> Result<T, Error>,
-) -> Result<T, Error> {
-    #[derive(diesel::QueryableByName)]
-    struct Settings {
-        #[diesel(sql_type = Text)]
-        statements: String,
-    }
-    if depth(conn) == 0 {
-        return work(conn);
-    }
-    let Settings { statements } = sql_query(
-        "SELECT string_agg(format('SET LOCAL %I = %L', name, current_setting(name)), '; ') AS statements \
-         FROM unnest(string_to_array($1, ' ')) name",
-    )
-    .bind::<Text, _>(SETTINGS)
-    .get_result(conn)?;
-    let value = work(conn)?;
-    conn.batch_execute(&statements)?;
-    Ok(value)
-}
-
-/// What is set for a tenant's turn.
-const SETTINGS: &str = "lock_timeout row_security jit enable_seqscan timezone datestyle intervalstyle \
-    extra_float_digits bytea_output";
-
-/// Bounds every wait, and has values' texts not depend on the session, until the end of the transaction.
-pub(super) fn begin(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
-    lock::bound(conn, patience, None)?;
-    conn.batch_execute(PLAIN_TEXTS)
-}
-
 /// Whether the row was copied a moment ago, maybe under another number.
 fn is_done(known: &BTreeMap<String, BTreeSet<Row>>, done: &Proposal, left: &Left) -> bool {
     let mut rows = known.get(&left.table).into_iter().flatten().filter(|row| row.key == left.key);
@@ -314,47 +273,4 @@ impl From<Error> for Rehearsed {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
-}
-
-/// Does something in a savepoint, or tells why the server has refused it. What another try could cure is an error.
-pub(super) fn attempt<T>(
-    conn: &mut PgConnection,
-    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
-) -> Result<Result<T, String>, Error> {
-    attempt_unless(conn, |error| !is_refusal(error), work)
-}
-
-/// Does what only the owner of a table may: it is a refusal too if the role is not.
-pub(super) fn attempt_as_owner(
-    conn: &mut PgConnection,
-    work: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
-) -> Result<Result<(), String>, Error> {
-    attempt_unless(conn, |error| !is_refusal(error) && !may_not_write(error), work)
-}
-
-fn attempt_unless<T>(
-    conn: &mut PgConnection,
-    is_fatal: impl Fn(&Error) -> bool,
-    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
-) -> Result<Result<T, String>, Error> {
-    match atomically(conn, work).map_err(Error::from) {
-        Ok(done) => Ok(Ok(done)),
-        Err(error) if is_fatal(&error) => Err(error),
-        Err(error) => Ok(Err(error.chain())),
-    }
-}
-
-fn is_refusal(error: &Error) -> bool {
-    let Error::Query(DieselError::DatabaseError(kind, about)) = error else { return false };
-    let is_ours = ["permission denied", "must be owner", "canceling statement", "tenantry."];
-    let passing = transient::of(error).is_some() || matches!(kind, Kind::ReadOnlyTransaction | Kind::ClosedConnection);
-    !passing && !is_ours.iter().any(|words| about.message().contains(words))
-}
-
-fn may_not_write(error: &Error) -> bool {
-    let Error::Query(DieselError::DatabaseError(kind, about)) = error else { return false };
-    matches!(kind, Kind::ReadOnlyTransaction)
-        || about.message().contains("permission denied")
-        || about.message().contains("must be owner")
-        || about.message().contains("read-only transaction")
 }

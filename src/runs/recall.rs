@@ -2,15 +2,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
-    dsl::sql,
-    select, sql_query,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz},
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, pg::catalog};
 
 /// A run that was remembered.
 #[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
@@ -170,11 +168,7 @@ pub fn left<'n>(
 
 /// Whether runs are remembered here, and this role may read of them.
 pub(crate) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
-    let may_read = "has_table_privilege(to_regclass('tenantry.run_step'), 'SELECT')";
-    // Looked for only where the role may look.
-    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
-    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
-        .get_result(conn)
+    catalog::remembers(conn, "run_step")
 }
 
 /// Which of these versions some schema has with another text than this one.

@@ -1,14 +1,12 @@
 use chrono::{DateTime, Utc};
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
-    dsl::sql,
-    select, sql_query,
-    sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz},
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
+    sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz},
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Error;
+use crate::{Error, pg::catalog};
 
 /// A repair that was remembered.
 #[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
@@ -187,9 +185,5 @@ pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -
 
 /// Whether anything was ever remembered, and the role may read it.
 pub(in crate::repair) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
-    let may_read = "has_table_privilege(to_regclass('tenantry.repair_change'), 'SELECT')";
-    // Looked for only where the role may look.
-    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
-    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
-        .get_result(conn)
+    catalog::remembers(conn, "repair_change")
 }

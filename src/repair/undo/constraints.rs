@@ -12,8 +12,8 @@ use super::tenant::Work;
 use crate::{
     Error, quote,
     repair::{
+        attempt::attempt_as_owner,
         memory::{PastChange, What},
-        tenant::attempt_as_owner,
     },
 };
 

@@ -19,7 +19,7 @@ use crate::{
         Copied,
         admit::content,
         memory::{PastChange, What},
-        originals::{Outside, outside},
+        outside::{Outside, outside},
         rows::{self, Place},
     },
 };

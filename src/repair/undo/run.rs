@@ -5,7 +5,7 @@ use diesel::PgConnection;
 use super::{UndoReport, UndoneTenant, tenant::undo};
 use crate::{
     Error, SchemaName,
-    repair::{memory, tenant::keeping_settings},
+    repair::{memory, settings::keeping_settings},
 };
 
 /// Takes back what a repair did: each tenant in one transaction, under its lock, the last change first.

@@ -15,7 +15,7 @@ use crate::{
     },
     repair::{
         memory::{self, PastChange, What},
-        tenant::begin,
+        settings::begin,
     },
 };
 

@@ -14,9 +14,9 @@ use crate::{
     Error, quote,
     repair::{
         Filled,
+        attempt::attempt,
         memory::{PastChange, What},
         rows::{self, Place},
-        tenant::attempt,
     },
 };
 
