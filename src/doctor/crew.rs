@@ -10,9 +10,9 @@ use diesel::PgConnection;
 use crate::{Error, migrate::Connector, pg};
 
 /// Who does the work: so many, each with a connection from here.
-pub(super) struct Crew<'c> {
-    pub(super) connect: &'c Connector<'c>,
-    pub(super) jobs: usize,
+pub(crate) struct Crew<'c> {
+    pub(crate) connect: &'c Connector<'c>,
+    pub(crate) jobs: usize,
 }
 
 /// What was made, and what was in the way of the rest.
@@ -22,11 +22,16 @@ type Outcome<'i, I, T> = (Vec<T>, Vec<(&'i I, Error)>);
 /// in memory until then.
 const WORN: usize = 2000;
 
+/// As many connections as there are cores, 2 to 8: it is the server that works.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).clamp(2, 8)
+}
+
 impl Crew<'_> {
     /// Hands out the items, at most so many at a time, and gathers what is made of them, in any order.
     ///
     /// Where a part fails, it is tried in smaller ones, until it is known which items are in the way.
-    pub(super) fn share<'i, I: Sync, T: Send>(
+    pub(crate) fn share<'i, I: Sync, T: Send>(
         &self,
         items: &'i [I],
         most: usize,

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    pg::Pg,
+    sql_query,
     sql_types::{Array, BigInt, Bool, Text},
 };
 use serde::Serialize;
@@ -92,24 +94,13 @@ pub enum Problem {
 /// Those of its queries.
 pub fn examine(conn: &mut PgConnection, tenant: &TenantEntry, rules: &Rules) -> QueryResult<Examined> {
     let public = tables::read(conn, &SchemaName::public())?;
-    let tables = tables::read(conn, &tenant.schema)?.tables.into_keys().collect();
-    let belongings = Belongings::look(conn, &public, rules, std::slice::from_ref(tenant), &tables)?;
-    examine_beside(conn, tenant, rules, &public, belongings.as_ref())
-}
-
-/// [`examine`] with what all tenants have in common at hand.
-pub(crate) fn examine_beside(
-    conn: &mut PgConnection,
-    tenant: &TenantEntry,
-    rules: &Rules,
-    public: &Tables,
-    belongings: Option<&Belongings>,
-) -> QueryResult<Examined> {
     let tables = tables::read(conn, &tenant.schema)?;
-    examine_rows(conn, tenant, rules, tables, public, belongings)
+    let names = tables.tables.keys().cloned().collect();
+    let belongings = Belongings::look(conn, &public, rules, std::slice::from_ref(tenant), &names)?;
+    examine_rows(conn, tenant, rules, tables, &public, belongings.as_ref())
 }
 
-/// [`examine_beside`] with the tenant's own structure at hand too.
+/// [`examine`] with what all tenants have in common at hand, and the tenant's own tables.
 pub(crate) fn examine_rows(
     conn: &mut PgConnection,
     tenant: &TenantEntry,
@@ -121,13 +112,9 @@ pub(crate) fn examine_rows(
     let schema = &tenant.schema;
     let references = references(&tables, public);
     let mut examined = Examined { findings: Vec::new(), tenant: tables, references, strays: BTreeMap::new() };
-    let fills: Vec<&Fill> = examined.fills(rules).collect();
-    for fill in fills {
-        examined.findings.extend(nulls(conn, schema, &examined.tenant, fill)?);
-    }
-    for reference in examined.references.clone() {
-        examined.findings.extend(orphans(conn, &examined, schema, &reference, public)?);
-    }
+    examined.findings = nulls(conn, schema, &examined, rules)?;
+    let orphans = orphans(conn, schema, &examined, public)?;
+    examined.findings.extend(orphans);
     if let Some(belongings) = belongings {
         examined.strays = belongings.strays(conn, tenant, &examined.tenant)?;
     }
@@ -143,7 +130,7 @@ pub(crate) fn examine_rows(
 
 /// The columns whose sequences have not come as far as their largest number.
 fn behind(conn: &mut PgConnection, schema: &SchemaName, tables: &Tables) -> QueryResult<Vec<(String, String)>> {
-    #[derive(diesel::QueryableByName)]
+    #[derive(QueryableByName)]
     struct Behind {
         #[diesel(sql_type = BigInt)]
         at: i64,
@@ -168,13 +155,12 @@ fn behind(conn: &mut PgConnection, schema: &SchemaName, tables: &Tables) -> Quer
             column.start.unwrap_or(1),
         )
     };
-    let selects: Vec<String> = numbered.iter().enumerate().map(select).collect();
-    let mut found = Vec::new();
-    for chunk in selects.chunks(100) {
-        let behind: Vec<Behind> = sql_query(chunk.join(" UNION ALL ")).load(conn)?;
-        found.extend(behind.into_iter().map(|row| numbered[row.at as usize]));
-    }
-    Ok(found.into_iter().map(|(table, column)| (table.clone(), column.name.clone())).collect())
+    let found: Vec<Behind> = ask(conn, numbered.iter().enumerate().map(select))?;
+    let column = |Behind { at }| {
+        let (table, column) = numbered[at as usize];
+        (table.clone(), column.name.clone())
+    };
+    Ok(found.into_iter().map(column).collect())
 }
 
 /// The tenant's foreign keys and, since it may have lost some, those that `public` has between the same tables.
@@ -194,34 +180,46 @@ pub(crate) fn references(tenant: &Tables, public: &Tables) -> Vec<Reference> {
     all
 }
 
-fn nulls(conn: &mut PgConnection, schema: &SchemaName, tenant: &Tables, fill: &Fill) -> QueryResult<Option<Symptom>> {
-    #[derive(diesel::QueryableByName)]
-    struct Count {
+fn nulls(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    examined: &Examined,
+    rules: &Rules,
+) -> QueryResult<Vec<Symptom>> {
+    #[derive(QueryableByName)]
+    struct Nulls {
+        #[diesel(sql_type = BigInt)]
+        at: i64,
         #[diesel(sql_type = BigInt)]
         rows: i64,
     }
-    let count: Count = sql_query(format!(
-        "SELECT count(*) AS rows FROM {} WHERE {} IS NULL",
-        tenant.only(&schema.quoted(), &fill.table),
-        quote::identifier(&fill.column),
-    ))
-    .get_result(conn)?;
-    Ok((count.rows > 0).then(|| Symptom {
-        schema: schema.clone(),
-        table: fill.table.clone(),
-        problem: Problem::Nulls { column: fill.column.clone(), rows: count.rows },
-    }))
+    let fills: Vec<&Fill> = examined.fills(rules).collect();
+    let select = |(at, fill): (usize, &&Fill)| {
+        format!(
+            "SELECT {at}::bigint AS at, count(*) AS rows FROM {} WHERE {} IS NULL",
+            examined.tenant.only(&schema.quoted(), &fill.table),
+            quote::identifier(&fill.column),
+        )
+    };
+    let mut found: Vec<Nulls> = ask(conn, fills.iter().enumerate().map(select))?;
+    found.retain(|nulls| nulls.rows > 0);
+    let symptom = |Nulls { at, rows }| {
+        let Fill { table, column, .. } = fills[at as usize].clone();
+        Symptom { schema: schema.clone(), table, problem: Problem::Nulls { column, rows } }
+    };
+    Ok(found.into_iter().map(symptom).collect())
 }
 
 fn orphans(
     conn: &mut PgConnection,
-    examined: &Examined,
     schema: &SchemaName,
-    reference: &Reference,
+    examined: &Examined,
     public: &Tables,
 ) -> QueryResult<Vec<Symptom>> {
-    #[derive(diesel::QueryableByName)]
+    #[derive(QueryableByName)]
     struct Orphan {
+        #[diesel(sql_type = BigInt)]
+        at: i64,
         #[diesel(sql_type = Array<Text>)]
         key: Vec<String>,
         #[diesel(sql_type = BigInt)]
@@ -229,40 +227,59 @@ fn orphans(
         #[diesel(sql_type = Bool)]
         in_public: bool,
     }
-    let columns: Vec<String> =
-        reference.child_columns.iter().map(|name| format!("c.{}", quote::identifier(name))).collect();
-    let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
-    let given: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
     let tenant = &examined.tenant;
-    let exists = |schema: &SchemaName, tables: &Tables| {
-        let same = same_key(reference, ("c", tenant), ("p", tables));
-        format!("EXISTS (SELECT FROM {} p WHERE {same})", tables.only(&schema.quoted(), &reference.parent))
+    let select = |(at, reference): (usize, &Reference)| {
+        let columns: Vec<String> =
+            reference.child_columns.iter().map(|name| format!("c.{}", quote::identifier(name))).collect();
+        let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
+        let given: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
+        let exists = |schema: &SchemaName, tables: &Tables| {
+            let same = same_key(reference, ("c", tenant), ("p", tables));
+            format!("EXISTS (SELECT FROM {} p WHERE {same})", tables.only(&schema.quoted(), &reference.parent))
+        };
+        let in_public = match public.has(&reference.parent, &reference.parent_columns) {
+            true => exists(&SchemaName::public(), public),
+            false => "false".into(),
+        };
+        format!(
+            "SELECT {at}::bigint AS at, ARRAY[{keys}] AS key, count(*) AS rows, bool_or({in_public}) AS in_public \
+             FROM {child} c WHERE {given} AND NOT {here} GROUP BY 2",
+            keys = keys.join(", "),
+            child = tenant.only(&schema.quoted(), &reference.child),
+            given = given.join(" AND "),
+            here = exists(schema, tenant),
+        )
     };
-    let in_public = match public.has(&reference.parent, &reference.parent_columns) {
-        true => exists(&SchemaName::public(), public),
-        false => "false".into(),
+    let mut found: Vec<Orphan> = ask(conn, examined.references.iter().enumerate().map(select))?;
+    found.sort_by(|one, other| (one.at, &one.key).cmp(&(other.at, &other.key)));
+    let symptom = |orphan: Orphan| {
+        let reference = &examined.references[orphan.at as usize];
+        Symptom {
+            schema: schema.clone(),
+            table: reference.child.clone(),
+            problem: Problem::Orphans {
+                columns: reference.child_columns.clone(),
+                parent: reference.parent.clone(),
+                key: orphan.key,
+                rows: orphan.rows,
+                in_public: orphan.in_public,
+            },
+        }
     };
-    let found: Vec<Orphan> = sql_query(format!(
-        "SELECT ARRAY[{keys}] AS key, count(*) AS rows, bool_or({in_public}) AS in_public \
-         FROM {child} c WHERE {given} AND NOT {here} GROUP BY 1 ORDER BY 1",
-        keys = keys.join(", "),
-        child = tenant.only(&schema.quoted(), &reference.child),
-        given = given.join(" AND "),
-        here = exists(schema, tenant),
-    ))
-    .load(conn)?;
-    let finding = |orphan: Orphan| Symptom {
-        schema: schema.clone(),
-        table: reference.child.clone(),
-        problem: Problem::Orphans {
-            columns: reference.child_columns.clone(),
-            parent: reference.parent.clone(),
-            key: orphan.key,
-            rows: orphan.rows,
-            in_public: orphan.in_public,
-        },
-    };
-    Ok(found.into_iter().map(finding).collect())
+    Ok(found.into_iter().map(symptom).collect())
+}
+
+/// The answers to many questions of one kind, each of which says which it is, in few messages.
+fn ask<T>(conn: &mut PgConnection, selects: impl Iterator<Item = String>) -> QueryResult<Vec<T>>
+where
+    T: QueryableByName<Pg> + 'static,
+{
+    let selects: Vec<String> = selects.collect();
+    let mut answers = Vec::new();
+    for chunk in selects.chunks(100) {
+        answers.append(&mut sql_query(chunk.join(" UNION ALL ")).load(conn)?);
+    }
+    Ok(answers)
 }
 
 /// The condition that the row `child` refers to the row `parent`; each comes with the tables of its schema.

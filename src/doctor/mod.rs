@@ -25,8 +25,9 @@ mod visit;
 mod wanted;
 
 pub(crate) use belongings::{Belongings, Title};
+pub(crate) use crew::{Crew, cores};
 pub use examine::{Examined, Problem, Symptom, examine};
-pub(crate) use examine::{examine_beside, examine_rows, references, same_key};
+pub(crate) use examine::{examine_rows, references, same_key};
 pub use kind::Kind;
 pub(crate) use plan::{forbidden_nulls, telling_key};
 pub use report::{Finding, Fix, NotCompared, Report, Severity};

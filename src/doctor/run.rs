@@ -1,10 +1,9 @@
 use std::{
     collections::BTreeSet,
-    thread,
     time::{Duration, Instant},
 };
 
-use super::{Kind, Report, Rules, visit::Visit};
+use super::{Kind, Report, Rules, crew::cores, visit::Visit};
 use crate::{
     Error,
     directory::TenantDirectory,
@@ -44,18 +43,9 @@ pub struct Doctor<'a> {
 impl<'a> Doctor<'a> {
     /// A doctor for these tenants, who looks for everything.
     pub fn new(migrations: &'a Migrations, directory: &'a dyn TenantDirectory, rules: &'a Rules) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let kinds = Kind::ALL.iter().copied().collect();
         let statement_timeout = Duration::from_secs(60);
-        Self {
-            migrations,
-            directory,
-            rules,
-            kinds,
-            jobs: cores.clamp(2, 8),
-            statement_timeout,
-            trust_foreign_keys: false,
-        }
+        Self { migrations, directory, rules, kinds, jobs: cores(), statement_timeout, trust_foreign_keys: false }
     }
 
     /// Looks for these kinds and no others.

@@ -40,24 +40,25 @@ pub(super) fn propose(wanted: &Structure, found: &Structure, tables: &Tables) ->
 pub(super) fn put_right(
     conn: &mut PgConnection,
     schema: &SchemaName,
-    cures: Vec<Cure>,
+    cures: &[Cure],
     recorder: &Recorder<'_>,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
     for Cure { what, statements } in cures {
         let done = attempt_as_owner(conn, |conn| {
             let before = definitions(conn, schema, &what.table)?;
-            for statement in &statements {
+            for statement in statements {
                 conn.batch_execute(statement)?;
             }
             let after = definitions(conn, schema, &what.table)?;
-            recorder.write(conn, &what.table, What::Constraint, &[change(&what, &before, &after)])
+            recorder.write(conn, &what.table, What::Constraint, &[change(what, &before, &after)])
         })?;
         match done {
-            Ok(()) => outcome.constraints.push(what),
+            Ok(()) => outcome.constraints.push(what.clone()),
             Err(words) => {
                 let reason = Reason::Refused { words };
-                outcome.left.push(Left { table: what.table, key: what.name, rows: 0, reason });
+                let (table, key) = (what.table.clone(), what.name.clone());
+                outcome.left.push(Left { table, key, rows: 0, reason });
             }
         }
     }

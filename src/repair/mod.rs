@@ -23,6 +23,7 @@ mod run;
 mod sequences;
 mod settings;
 mod tenant;
+mod turns;
 mod undo;
 mod walk;
 

@@ -1,9 +1,13 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use diesel::PgConnection;
 
 use super::{
-    Outcome, Report, TenantReport,
+    Report, TenantReport,
     blueprint::Blueprints,
     claims::Claims,
     memory,
@@ -12,17 +16,21 @@ use super::{
     rows::primary_key,
     settings::{begin, keeping_settings},
     tenant::{Common, Turn},
+    turns::{Looked, Taken, Turns},
 };
 use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
-    doctor::{Belongings, Examined, Finding, Kind, Problem, Rules, Symptom, telling_key},
-    migrate::{Interrupt, Migrations},
+    doctor::{Belongings, Crew, Examined, Finding, Kind, Problem, Rules, Symptom, telling_key},
+    migrate::{Connector, Interrupt, Migrations},
     pg::{
-        atomically, scope,
+        atomically, depth, scope,
         tables::{self, Tables},
     },
 };
+
+/// How many tenants' tables are read at once.
+const CHUNK: usize = 25;
 
 /// A repair of the tenants it is handed: each in one transaction, under the tenant's lock.
 ///
@@ -31,7 +39,8 @@ use crate::{
 /// sequences on, and puts constraints right by its [`migrations`](Repair::migrations). It overwrites nothing, deletes
 /// only [originals](Repair::remove_originals), and is safe to run again. What it does is remembered, and can be [taken
 /// back](super::Undo).
-#[derive(Debug, Clone)]
+#[allow(missing_debug_implementations)] // the connector has none
+#[derive(Clone)]
 pub struct Repair<'a> {
     pub(super) rules: &'a Rules,
     pub(super) migrations: Option<&'a Migrations>,
@@ -39,6 +48,7 @@ pub struct Repair<'a> {
     pub(super) lock_timeout: Duration,
     pub(super) remove_originals: bool,
     interrupt: Option<&'a Interrupt>,
+    jobs: Option<(usize, &'a Connector<'a>)>,
     only: Option<Vec<SchemaName>>,
     found: Option<Found>,
 }
@@ -62,6 +72,7 @@ impl<'a> Repair<'a> {
             lock_timeout: Duration::from_secs(5),
             remove_originals: false,
             interrupt: None,
+            jobs: None,
             only: None,
             found: None,
         }
@@ -105,6 +116,16 @@ impl<'a> Repair<'a> {
     /// Lets somebody end it early: the tenant whose turn it is is finished, and the others are not reached.
     pub fn interrupt(mut self, interrupt: &'a Interrupt) -> Self {
         self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// Repairs so many tenants at a time, each on a connection from here. Defaults to one after the other, on the
+    /// connection that it is handed; so it is inside a transaction, too.
+    ///
+    /// Tenants that might wait for each other come one after the other all the same: those whose originals are
+    /// removed, and those of which a foreign key is replaced.
+    pub fn jobs(mut self, jobs: usize, connect: &'a Connector<'a>) -> Self {
+        self.jobs = Some((jobs.max(1), connect));
         self
     }
 
@@ -152,62 +173,47 @@ impl<'a> Repair<'a> {
     fn carry_out(&self, conn: &mut PgConnection, listing: &Listing, dry_run: bool) -> Result<Report, Error> {
         let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(|tenant| self.is_ill(tenant)).collect();
         let common = self.common(conn, listing, &ill)?;
-        let mut claims = Claims::default();
-        let mut turns = Vec::new();
-        for tenant in ill {
-            match self.look(conn, tenant, &common, &mut claims) {
-                Ok(false) => {}
-                Ok(true) => turns.push((tenant, Ok(()))),
-                Err(error) => {
-                    if !matches!(error, Error::MissingSchema { .. }) {
-                        claims.unexamined.push(tenant.schema.clone());
-                    }
-                    turns.push((tenant, Err(error)));
-                }
-            }
-        }
+        let (looked, mut claims) = self.look_at(conn, &ill, &common)?;
         let holders = self.holders(conn, listing, &common.public)?;
         claims.settle(conn, &common.public, &holders, self.remove_originals, self.lock_timeout);
-        let mut report = Report {
-            dry_run,
-            examined: listing.tenants.len(),
-            not_compared: common.blueprints.not_compared.clone(),
-            repair: None,
-            rehearsed: dry_run,
-            tenants: Vec::new(),
-        };
-        for (tenant, result) in turns {
-            if self.only.as_ref().is_some_and(|only| !only.contains(&tenant.schema)) {
-                continue;
-            }
-            let turn = Turn { repair: self, tenant, common: &common, claims: &claims, rehearsal: dry_run };
-            let result = match result {
-                _ if self.interrupt.is_some_and(Interrupt::is_stopped) => {
-                    Err(Error::NotReached { reason: "the repair was stopped".into() })
-                }
-                Ok(()) if dry_run => turn.rehearse(conn).map(|(outcome, rehearsed)| {
-                    report.rehearsed &= rehearsed;
-                    outcome
-                }),
-                Ok(()) => turn.take(conn, report.repair).map(|(outcome, repair)| {
-                    report.repair = repair;
-                    outcome
-                }),
-                Err(error) => Err(error),
-            };
-            match result {
-                // It would be the same for every other tenant.
-                Err(error @ Error::Record(_)) => return Err(error),
-                Ok(outcome) if outcome == Outcome::default() => {}
-                result => report.tenants.push(TenantReport { schema: tenant.schema.to_string(), result }),
-            }
-        }
+        let is_chosen = |tenant: &TenantEntry| self.only.as_ref().is_none_or(|only| only.contains(&tenant.schema));
+        let looked = looked.into_iter().filter(|(tenant, _)| is_chosen(tenant)).collect();
+        let turns = Turns { repair: self, common: &common, claims: &claims, dry_run };
+        let Taken { mut tenants, repair, rehearsed } = turns.take(conn, looked)?;
         let refused = listing.refused.iter().filter(|_| self.only.is_none());
-        report.tenants.extend(refused.map(|(name, rule)| TenantReport {
+        tenants.extend(refused.map(|(name, rule)| TenantReport {
             schema: name.clone(),
             result: Err(Error::SchemaName { name: name.clone(), source: rule.clone() }),
         }));
-        Ok(report)
+        Ok(Report {
+            dry_run,
+            repair,
+            rehearsed,
+            examined: listing.tenants.len(),
+            not_compared: common.blueprints.not_compared,
+            tenants,
+        })
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::is_stopped)
+    }
+
+    /// Has all the items worked on, so many at a time, each on one of the connections.
+    pub(super) fn share<'i, I: Sync, T: Send>(
+        &self,
+        conn: &mut PgConnection,
+        items: &'i [I],
+        most: usize,
+        work: impl Fn(&mut PgConnection, &[&'i I]) -> Vec<T> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        // Other connections do not see what a caller's transaction has done.
+        match self.jobs.filter(|_| depth(conn) == 0) {
+            Some((jobs, connect)) => {
+                Ok(Crew { connect, jobs }.share(items, most, |conn, some| Ok(work(conn, some)))?.0)
+            }
+            None => Ok(items.chunks(most).flat_map(|some| work(conn, &some.iter().collect::<Vec<_>>())).collect()),
+        }
     }
 
     fn is_ill(&self, tenant: &TenantEntry) -> bool {
@@ -249,28 +255,62 @@ impl<'a> Repair<'a> {
         Ok(Common { public, belongings, blueprints })
     }
 
-    /// Looks at a tenant without its lock: whether anything is to be done there, and which rows of `public` it claims.
+    /// Looks at tenants without their locks: in which of them anything is to be done, and which rows of `public` they
+    /// claim.
+    fn look_at<'t>(
+        &self,
+        conn: &mut PgConnection,
+        tenants: &'t [&'t TenantEntry],
+        common: &Common,
+    ) -> Result<(Vec<Looked<'t>>, Claims), Error> {
+        let claims = Mutex::new(Claims::default());
+        let looked = self.share(conn, tenants, CHUNK, |conn, some| {
+            let names: Vec<&str> = some.iter().map(|tenant| tenant.schema.as_str()).collect();
+            let mut known = atomically(conn, |conn| tables::read_many(conn, &names)).ok();
+            let look = |tenant: &&'t TenantEntry| {
+                let tables = known.as_mut().map(|known| known.remove(tenant.schema.as_str()).unwrap_or_default());
+                (*tenant, self.look(conn, tenant, tables, common, &claims))
+            };
+            some.iter().copied().map(look).collect()
+        })?;
+        let mut claims = claims.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let is_unclear = |error: &Error| !matches!(error, Error::MissingSchema { .. });
+        let unclear = looked.iter().filter(|(_, looked)| looked.as_ref().is_err_and(is_unclear));
+        claims.unexamined.extend(unclear.map(|(tenant, _)| tenant.schema.clone()));
+        claims.unexamined.sort();
+        let to_do = |(tenant, looked)| match looked {
+            Ok(false) => None,
+            Ok(true) => Some((tenant, Ok(()))),
+            Err(error) => Some((tenant, Err(error))),
+        };
+        Ok((looked.into_iter().filter_map(to_do).collect(), claims))
+    }
+
     fn look(
         &self,
         conn: &mut PgConnection,
         tenant: &TenantEntry,
+        tables: Option<Tables>,
         common: &Common,
-        claims: &mut Claims,
+        claims: &Mutex<Claims>,
     ) -> Result<bool, Error> {
         let nobody = Claims::default();
         let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
         scope::transaction(conn, &tenant.schema, |scoped| {
             begin(scoped, self.lock_timeout)?;
-            let examined = turn.examine(scoped)?;
+            let tables = tables.map_or_else(|| tables::read(scoped, &tenant.schema), Ok)?;
+            let examined = turn.examine_rows(scoped, tables)?;
             if is_claiming(&examined) {
                 let proposer = Proposer { lock: false, spoken_for: None, ..turn.proposer(&examined) };
                 let proposed = atomically::<_, Error>(scoped, |conn| {
-                    let proposal = proposer.propose(conn, &Excluded::new())?;
-                    Ok((proposal, proposer.strays(conn)?, proposer.with_strays(conn)?))
+                    let roots = proposer.roots(conn)?;
+                    let own = proposer.walk(conn, &roots, &Excluded::new())?.claims;
+                    Ok((own, proposer.strays(conn)?, proposer.with_strays(conn)?))
                 });
+                let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
                 match proposed {
-                    Ok((proposal, strays, with_strays)) => {
-                        claims.add(&tenant.schema, proposal.claims);
+                    Ok((own, strays, with_strays)) => {
+                        claims.add(&tenant.schema, own);
                         strays.into_iter().for_each(|(table, row, _)| claims.ask(&tenant.schema, table, row));
                         for (table, rows) in with_strays {
                             rows.into_iter().for_each(|row| claims.ask(&tenant.schema, table.clone(), row));

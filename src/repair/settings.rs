@@ -15,13 +15,15 @@ use crate::{
 };
 
 /// What is set until the end of the transaction.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     // Rows that a policy hides would be taken for missing: they are an error.
     ("row_security", "off"),
     // To compile what reads the catalog takes longer than to run it.
     ("jit", "off"),
     // Rows of `public` are found by an index wherever there is one, since it may hold all tenants' rows.
     ("enable_seqscan", "off"),
+    // Where there is none, that makes starting a process for each of some small tables look cheap.
+    ("enable_parallel_append", "off"),
     // The texts of values do not depend on the session.
     ("timezone", "'UTC'"),
     ("datestyle", "'ISO, YMD'"),

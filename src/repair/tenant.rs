@@ -23,8 +23,11 @@ use crate::{
     Error,
     directory::TenantEntry,
     doctor::{self, Belongings, Examined, Problem, Symptom},
-    pg::{lock, scope, scope::TenantConn, tables::Tables},
-    structure::Reader,
+    pg::{
+        lock, scope,
+        scope::TenantConn,
+        tables::{self, Tables},
+    },
 };
 
 /// All that is known when a tenant's turn comes.
@@ -87,7 +90,7 @@ impl Turn<'_> {
         lock::schema(conn, schema, lock_timeout)?;
         // What was seen before the lock was taken may have changed.
         let before = self.examine(conn)?;
-        let cures = self.cures(conn, &before)?;
+        let cures = self.common.blueprints.cures(conn, schema)?;
         let proposer = self.proposer(&before);
         let proposal = proposer.propose(conn, &Excluded::new())?;
         let remembers = self.repair.record && !self.rehearsal;
@@ -108,6 +111,9 @@ impl Turn<'_> {
         outcome.sequences = sequences::advance(conn, schema, numbering, self.rehearsal, &recorder)?;
         constraints::put_right(conn, schema, cures, &recorder, &mut outcome)?;
         self.look_again(conn, &before, &refused, &outcome)?;
+        if !cures.is_empty() {
+            self.look_again_at_constraints(conn, &before.tenant, &mut outcome, cures)?;
+        }
         if self.repair.remove_originals && self.claims.unexamined.is_empty() {
             let held = self.claims.held.get(schema);
             proposer.remove_originals(conn, &proposal, held, &recorder, &mut outcome)?;
@@ -117,18 +123,15 @@ impl Turn<'_> {
         Ok((outcome, number.or(repair)))
     }
 
-    pub(super) fn examine(&self, conn: &mut PgConnection) -> QueryResult<Examined> {
-        let Common { public, belongings, .. } = self.common;
-        doctor::examine_beside(conn, self.tenant, self.repair.rules, public, belongings.as_ref())
+    fn examine(&self, conn: &mut PgConnection) -> QueryResult<Examined> {
+        let tables = tables::read(conn, &self.tenant.schema)?;
+        self.examine_rows(conn, tables)
     }
 
-    /// What to do for the constraints.
-    fn cures(&self, conn: &mut PgConnection, examined: &Examined) -> Result<Vec<Cure>, Error> {
-        let schema = &self.tenant.schema;
-        let Some(migrations) = self.repair.migrations else { return Ok(Vec::new()) };
-        let Some(wanted) = self.common.blueprints.of(conn, migrations, schema)? else { return Ok(Vec::new()) };
-        let found = Reader::new().read(conn, std::slice::from_ref(schema))?.remove(schema);
-        Ok(found.map(|found| constraints::propose(wanted, &found, &examined.tenant)).unwrap_or_default())
+    /// Examines the tenant, of which these are the tables.
+    pub(super) fn examine_rows(&self, conn: &mut PgConnection, tables: Tables) -> QueryResult<Examined> {
+        let Common { public, belongings, .. } = self.common;
+        doctor::examine_rows(conn, self.tenant, self.repair.rules, tables, public, belongings.as_ref())
     }
 
     /// Copies rows: all at once or, where the server refuses something of it, what belongs to each row by itself.
@@ -210,11 +213,8 @@ impl Turn<'_> {
         done: &Outcome,
     ) -> Result<(), Error> {
         let schema = &self.tenant.schema;
-        let Common { public, belongings, .. } = self.common;
         // The tables and their columns are the same.
-        let tables = before.tenant.clone();
-        let rules = self.repair.rules;
-        let after = doctor::examine_rows(conn, self.tenant, rules, tables, public, belongings.as_ref())?;
+        let after = self.examine_rows(conn, before.tenant.clone())?;
         let Outcome { filled, copied, left, .. } = self.proposer(&after).propose(conn, refused)?.outcome();
         let is_new = |one: &&Left| {
             one.rows > 0 && !done.left.iter().any(|known| (&known.table, &known.key) == (&one.table, &one.key))
@@ -223,23 +223,43 @@ impl Turn<'_> {
             let reason = format!("after it, rows refer in vain to {} {}, which {}", left.table, left.key, left.reason);
             return Err(Error::Repair { schema: schema.clone(), reason });
         }
-        let is_left =
-            |table: &str, column: &str| done.left.iter().any(|left| left.table == table && left.key == column);
+        let is_left = |one: &Filled| done.left.iter().any(|left| (&left.table, &left.key) == (&one.table, &one.column));
         let is_behind = |one: &Symptom| matches!(one.problem, Problem::SequenceBehind { .. });
         // A rehearsal moves no sequence.
-        if !copied.is_empty()
-            || filled.iter().any(|filled| !is_left(&filled.table, &filled.column))
-            || !self.rehearsal && after.findings.iter().any(is_behind)
-            || self.cures(conn, &after)?.iter().any(|cure| !is_left(&cure.what.table, &cure.what.name))
+        match copied.is_empty()
+            && filled.iter().all(is_left)
+            && (self.rehearsal || !after.findings.iter().any(is_behind))
         {
-            return Err(Error::Repair {
-                schema: schema.clone(),
-                reason:
-                    "after it, there was still something to repair; somebody may be writing the same rows: try again"
-                        .into(),
-            });
+            true => Ok(()),
+            false => Err(self.still_ill()),
         }
+    }
+
+    /// Compares the constraints again with what the migrations make.
+    fn look_again_at_constraints(
+        &self,
+        conn: &mut PgConnection,
+        tables: &Tables,
+        done: &mut Outcome,
+        cures: &[Cure],
+    ) -> Result<(), Error> {
+        let wanting = self.common.blueprints.cures_left(conn, &self.tenant.schema, tables)?;
+        let is_of = |left: &Left, cure: &Cure| (&left.table, &left.key) == (&cure.what.table, &cure.what.name);
+        if wanting.iter().any(|cure| !done.left.iter().any(|left| is_of(left, cure))) {
+            return Err(self.still_ill());
+        }
+        // What somebody else has put right since that was looked at could not be done again.
+        let is_one = |left: &Left, cures: &[Cure]| cures.iter().any(|cure| is_of(left, cure));
+        done.left.retain(|left| is_one(left, &wanting) || !is_one(left, cures));
         Ok(())
+    }
+
+    fn still_ill(&self) -> Error {
+        Error::Repair {
+            schema: self.tenant.schema.clone(),
+            reason: "after it, there was still something to repair; somebody may be writing the same rows: try again"
+                .into(),
+        }
     }
 
     pub(super) fn proposer<'p>(&'p self, examined: &'p Examined) -> Proposer<'p> {

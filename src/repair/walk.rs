@@ -10,6 +10,7 @@ use super::{
     propose::Proposer,
     rows::Row,
 };
+use crate::pg::tables::{Key, Reference};
 
 impl Proposer<'_> {
     /// The rows that tenants refer to, with all that belongs to them.
@@ -22,9 +23,9 @@ impl Proposer<'_> {
         let mut queue = VecDeque::new();
         for table in roots.keys().map(|(table, _)| table).collect::<BTreeSet<_>>() {
             let rows = roots.iter().filter(|((of, _), _)| of == table).map(|(_, (row, _))| row.clone());
-            queue.push_back((table.clone(), rows.collect::<Vec<Row>>(), true));
+            queue.push_back((table.clone(), rows.collect::<Vec<Row>>(), true, None));
         }
-        while let Some((table, mut rows, belongs)) = queue.pop_front() {
+        while let Some((table, mut rows, belongs, through)) = queue.pop_front() {
             let id = |row: &Row| (table.clone(), row.place.clone());
             rows.retain(|row| !excluded.contains_key(&id(row)));
             let mut new: Vec<Row> = rows.iter().filter(|row| !judged.contains(&id(row))).cloned().collect();
@@ -56,17 +57,26 @@ impl Proposer<'_> {
                 .filter(|row| belongs && proposal.has(&table, &row.place) && followed.insert(id(row)))
                 .map(|row| row.place.clone())
                 .collect();
-            for reference in &self.examined.references {
-                if reference.child == table && !fresh.is_empty() {
+            for (at, reference) in self.examined.references.iter().enumerate() {
+                // The only rows to which they refer that way are those they were found by.
+                let is_back = through == Some(at) && self.is_unique(reference);
+                if reference.child == table && !fresh.is_empty() && !is_back {
                     let parents = self.parents(conn, reference, &fresh)?;
-                    queue.push_back((reference.parent.clone(), parents, false));
+                    queue.push_back((reference.parent.clone(), parents, false, None));
                 }
                 if reference.parent == table && !ours.is_empty() {
-                    queue.push_back((reference.child.clone(), self.dependants(conn, reference, &ours)?, true));
+                    let dependants = self.dependants(conn, reference, &ours)?;
+                    queue.push_back((reference.child.clone(), dependants, true, Some(at)));
                 }
             }
         }
         Ok(proposal)
+    }
+
+    /// Whether `public` has at most one row for each reference.
+    fn is_unique(&self, reference: &Reference) -> bool {
+        let is_all = |key: &Key| key.columns.iter().all(|column| reference.parent_columns.contains(column));
+        self.public.tables.get(&reference.parent).is_some_and(|parent| parent.keys.iter().any(is_all))
     }
 
     pub(super) fn leave(&self, table: &str, row: &Row, reason: Reason, roots: &Roots, proposal: &mut Proposal) {

@@ -8,7 +8,7 @@ use super::{Health, confirm::confirm, interrupt, output};
 use crate::{
     Config, Fleet,
     directory::TenantDirectory,
-    doctor::Doctor,
+    doctor::{Doctor, cores},
     pg,
     repair::{KINDS, Outcome, Repair, Report, Undo},
 };
@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Do not remember in schema `tenantry` what is done, for a role that may not: it cannot be taken back then
     #[arg(long)]
     no_record: bool,
+    /// How many connections to use [default: as many as there are cores, 2 to 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -91,14 +94,17 @@ impl Args {
             None => {}
         }
         // Whoever is chosen, all are looked at: a row may be another's too.
-        let found =
-            Doctor::new(fleet.migrations, all, fleet.rules).only(KINDS.iter().copied()).run(&|| pg::connect(config))?;
+        let connect = || pg::connect(config);
+        let jobs = self.jobs.map_or_else(cores, usize::from);
+        let doctor = Doctor::new(fleet.migrations, all, fleet.rules).only(KINDS.iter().copied()).jobs(jobs);
+        let found = doctor.run(&connect)?;
         let listing = all.list(conn)?;
         let mut repair = Repair::new(fleet.rules)
             .migrations(fleet.migrations)
             .remove_originals(self.remove_originals)
             .record(!self.no_record)
             .lock_timeout(config.lock_timeout)
+            .jobs(jobs, &connect)
             .findings(&found.findings);
         if !fleet.directory.is_whole() {
             repair = repair.only(fleet.directory.list(conn)?.schemas());
