@@ -199,21 +199,28 @@ impl<'a> Repair<'a> {
         self.interrupt.is_some_and(Interrupt::is_stopped)
     }
 
-    /// Has all the items worked on, so many at a time, each on one of the connections.
-    pub(super) fn share<'i, I: Sync, T: Send>(
+    /// Has each of the items worked on, at most so many at once, and tells what came of them, in their order.
+    pub(super) fn share<I: Sync, T: Send>(
         &self,
         conn: &mut PgConnection,
-        items: &'i [I],
+        items: &[I],
         most: usize,
-        work: impl Fn(&mut PgConnection, &[&'i I]) -> Vec<T> + Sync,
+        work: impl Fn(&mut PgConnection, &[&I]) -> Vec<T> + Sync,
     ) -> Result<Vec<T>, Error> {
+        let numbered: Vec<(usize, &I)> = items.iter().enumerate().collect();
+        let work = |conn: &mut PgConnection, some: &[&(usize, &I)]| -> Vec<(usize, T)> {
+            let items: Vec<&I> = some.iter().map(|(_, item)| *item).collect();
+            some.iter().map(|(at, _)| *at).zip(work(conn, &items)).collect()
+        };
         // Other connections do not see what a caller's transaction has done.
-        match self.jobs.filter(|_| depth(conn) == 0) {
+        let mut made = match self.jobs.filter(|_| depth(conn) == 0) {
             Some((jobs, connect)) => {
-                Ok(Crew { connect, jobs }.share(items, most, |conn, some| Ok(work(conn, some)))?.0)
+                Crew { connect, jobs }.share(&numbered, most, |conn, some| Ok(work(conn, some)))?.0
             }
-            None => Ok(items.chunks(most).flat_map(|some| work(conn, &some.iter().collect::<Vec<_>>())).collect()),
-        }
+            None => numbered.chunks(most).flat_map(|some| work(conn, &some.iter().collect::<Vec<_>>())).collect(),
+        };
+        made.sort_by_key(|(at, _)| *at);
+        Ok(made.into_iter().map(|(_, made)| made).collect())
     }
 
     fn is_ill(&self, tenant: &TenantEntry) -> bool {

@@ -24,6 +24,7 @@ mod repair_constraints;
 mod repair_odd;
 mod repair_random;
 mod repair_strays;
+mod repair_together;
 mod repair_undo;
 mod revert;
 mod run;
