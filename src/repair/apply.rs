@@ -15,7 +15,7 @@ use super::{
     order::parents_first,
     proposal::Proposal,
     propose::Proposer,
-    rows::{self, Place},
+    rows::{self, Place, Row},
     sequences,
 };
 use crate::{
@@ -36,7 +36,8 @@ impl Proposer<'_> {
         for tables in parents_first(proposal.tables().into_iter().cloned(), &self.examined.references) {
             for (rows, renumber) in [(&proposal.copies, false), (&proposal.renumbered, true)] {
                 let part = |table| {
-                    Some(Part { table, places: rows.get(table).filter(|places| !places.is_empty())?, renumber })
+                    let places = rows.get(table).filter(|places| !places.is_empty())?;
+                    Some(Part { table, places, own: proposal.claims.get(table), renumber })
                 };
                 let parts: Vec<Part<'_>> = tables.iter().filter_map(part).collect();
                 if !parts.is_empty() {
@@ -53,6 +54,7 @@ impl Proposer<'_> {
         let (mut steps, mut counts) = (Vec::new(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
             self.record_referrers(conn, part.table, part.places, recorder)?;
+            self.record_needed(conn, part, recorder)?;
             if part.renumber && !self.rehearsal {
                 sequences::catch_up(conn, &self.tenant.schema, &self.examined.tenant, part.table)?;
             }
@@ -234,6 +236,23 @@ impl Proposer<'_> {
         Ok(())
     }
 
+    /// Writes down which rows are copied since others need them: what refers to those in `public` is not the tenant's.
+    fn record_needed(&self, conn: &mut PgConnection, part: &Part<'_>, recorder: &Recorder<'_>) -> QueryResult<()> {
+        let own: BTreeSet<&Place> = part.own.into_iter().flatten().map(|row| &row.place).collect();
+        let needed: Vec<&Place> = part.places.iter().filter(|place| !own.contains(place)).collect();
+        let Some(structure) = self.public.tables.get(part.table).filter(|_| !needed.is_empty()) else { return Ok(()) };
+        let rows = format!(
+            "(SELECT {key} AS key, NULL::jsonb AS before, NULL::jsonb AS after FROM {table} p WHERE {at})",
+            key = rows::key_image(structure, "p"),
+            table = self.public.only("public", part.table),
+            at = rows::is_at("p", 1),
+        );
+        match recorder.statement(part.table, What::Needed, &rows) {
+            Some(told) => sql_query(told).bind::<Array<Text>, _>(needed).execute(conn).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// A column of a row to be copied, as a type that differs; a null that a rule fills is filled on the way.
     fn value(&self, table: &str, column: &str, casts: &BTreeMap<String, String>) -> String {
         let mut value = rows::column("p", column);
@@ -296,6 +315,8 @@ impl Proposer<'_> {
 struct Part<'p> {
     table: &'p String,
     places: &'p BTreeSet<Place>,
+    /// Which of them are the tenant's own, and not only needed.
+    own: Option<&'p BTreeSet<Row>>,
     /// Under new numbers.
     renumber: bool,
 }

@@ -12,6 +12,7 @@ use diesel::{
 
 use super::{
     admit::content,
+    earlier,
     proposal::{Contested, SpokenFor},
     rows::{self, Place, Row},
     settings::begin,
@@ -21,7 +22,7 @@ use crate::{
     directory::TenantEntry,
     pg::{
         atomically,
-        tables::{self, Tables, equal},
+        tables::{self, Reference, Tables, equal},
     },
 };
 
@@ -51,6 +52,8 @@ pub(super) struct Claims {
     claimed: BTreeMap<String, BTreeMap<Row, Claimants>>,
     /// Rows that come to a tenant if nobody claims them, by table and key, and the tenants to which they would.
     asked: BTreeMap<(String, String), Claimants>,
+    /// The references by which tenants claim rows.
+    references: Vec<Reference>,
     /// Who claims something, or would get it.
     claimants: Vec<SchemaName>,
     numbers: BTreeMap<SchemaName, u32>,
@@ -62,6 +65,15 @@ impl Claims {
         for (table, rows) in rows {
             let claimed = self.claimed.entry(table).or_default();
             rows.into_iter().for_each(|row| claimed.entry(row).or_default().add(number));
+        }
+    }
+
+    /// Has rows count as theirs to whom an earlier repair has given what they refer to this way.
+    pub(super) fn follow(&mut self, references: &[Reference]) {
+        for reference in references {
+            if !self.references.iter().any(|known| known.ends() == reference.ends()) {
+                self.references.push(reference.clone());
+            }
         }
     }
 
@@ -93,6 +105,7 @@ impl Claims {
         if self.claimed.is_empty() && !all {
             return;
         }
+        self.remember(conn, public, tenants, patience);
         for chunk in tenants.chunks(CHUNK) {
             if self.count_in(conn, public, chunk, all, patience).is_ok() {
                 continue;
@@ -126,6 +139,27 @@ impl Claims {
         for (id, others) in asked {
             let others = self.names(others);
             self.spoken_for.entry(id).or_insert_with(|| others.into_iter().collect());
+        }
+    }
+
+    /// Counts as a claim, too, that a row belongs to one that an earlier repair has given to a tenant as its own.
+    fn remember(&mut self, conn: &mut PgConnection, public: &Tables, tenants: &[TenantEntry], patience: Duration) {
+        let (references, claimed) = (&self.references, &self.claimed);
+        let given = atomically::<_, Error>(conn, |conn| {
+            begin(conn, patience)?;
+            let rows = |table: &str| claimed.get(table).into_iter().flat_map(BTreeMap::keys);
+            let places = |table: &str| rows(table).map(|row| &row.place).collect();
+            Ok(earlier::owners(conn, public, references, places, tenants)?)
+        });
+        match given {
+            Ok(given) => given.into_iter().for_each(|(schema, table, row)| {
+                let number = self.number(&schema);
+                self.claimed.entry(table).or_default().entry(row).or_default().add(number);
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "Could not see what earlier repairs have given to whom");
+                self.unexamined.extend(tenants.iter().map(|tenant| tenant.schema.clone()));
+            }
         }
     }
 
@@ -192,7 +226,7 @@ impl Claimants {
 
 /// Which of the tenants have which of these rows, or of all. A number may stand for another row elsewhere, so that
 /// all of the row has to be the same; a uuid may not.
-fn holders(
+pub(super) fn holders(
     conn: &mut PgConnection,
     public: &Tables,
     table: &str,

@@ -10,6 +10,7 @@ mod attempt;
 mod blueprint;
 mod claims;
 mod constraints;
+mod earlier;
 mod memory;
 mod order;
 mod originals;

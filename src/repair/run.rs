@@ -315,6 +315,7 @@ impl<'a> Repair<'a> {
                     Ok((own, proposer.strays(conn)?, proposer.with_strays(conn)?))
                 });
                 let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+                claims.follow(&examined.references);
                 match proposed {
                     Ok((own, strays, with_strays)) => {
                         claims.add(&tenant.schema, own);

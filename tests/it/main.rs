@@ -20,6 +20,7 @@ mod outside;
 mod pool;
 mod poor_server;
 mod repair;
+mod repair_again;
 mod repair_constraints;
 mod repair_odd;
 mod repair_random;

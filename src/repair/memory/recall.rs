@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
@@ -6,7 +8,7 @@ use diesel::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Error, pg::catalog};
+use crate::{Error, SchemaName, pg::catalog};
 
 /// A repair that was remembered.
 #[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
@@ -73,6 +75,8 @@ pub struct PastChange {
 pub enum What {
     /// Nothing: a row that referred in vain, and does not any more.
     Referred,
+    /// Nothing more: a row that was copied since another needs it, and not as the tenant's own.
+    Needed,
     /// A row was copied into the tenant.
     Inserted,
     /// Nulls of a row were filled.
@@ -90,6 +94,7 @@ impl What {
     pub fn word(self) -> &'static str {
         match self {
             Self::Referred => "referred",
+            Self::Needed => "needed",
             Self::Inserted => "inserted",
             Self::Updated => "updated",
             Self::Deleted => "deleted",
@@ -102,7 +107,7 @@ impl What {
 const REPAIR: &str = "SELECT r.id, r.program, r.role, r.client, r.started_at, c.tenants, c.changes, c.undone \
     FROM tenantry.repair r CROSS JOIN LATERAL ( \
         SELECT count(DISTINCT schema) AS tenants, count(*) AS changes, count(undone_at) AS undone \
-        FROM tenantry.repair_change WHERE repair = r.id AND what <> 'referred') c";
+        FROM tenantry.repair_change WHERE repair = r.id AND what NOT IN ('referred', 'needed')) c";
 
 /// The last repairs, the newest first. None where nothing was ever remembered.
 pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRepair>> {
@@ -125,11 +130,11 @@ pub fn find(conn: &mut PgConnection, id: i64) -> Result<PastRepair, Error> {
     found.ok_or(Error::NoSuchRepair { id })
 }
 
-/// What a repair did, in order. Of rows that referred in vain, nothing.
+/// What a repair did, in order. Of why it did so, nothing.
 pub fn changes(conn: &mut PgConnection, repair: i64) -> QueryResult<Vec<PastChange>> {
     sql_query(
         "SELECT id, schema, \"table\", what, key, before, after, undone_at FROM tenantry.repair_change \
-         WHERE repair = $1 AND what <> 'referred' ORDER BY id",
+         WHERE repair = $1 AND what NOT IN ('referred', 'needed') ORDER BY id",
     )
     .bind::<BigInt, _>(repair)
     .load(conn)
@@ -155,7 +160,7 @@ pub(in crate::repair) fn schemas(conn: &mut PgConnection, repair: i64) -> QueryR
     }
     let rows: Vec<Row> = sql_query(
         "SELECT schema FROM tenantry.repair_change \
-         WHERE repair = $1 AND undone_at IS NULL AND what <> 'referred' GROUP BY schema ORDER BY min(id)",
+         WHERE repair = $1 AND undone_at IS NULL AND what NOT IN ('referred', 'needed') GROUP BY schema ORDER BY min(id)",
     )
     .bind::<BigInt, _>(repair)
     .load(conn)?;
@@ -174,6 +179,37 @@ pub(in crate::repair) fn schemas_given(conn: &mut PgConnection) -> QueryResult<V
     }
     let given = "SELECT DISTINCT schema FROM tenantry.repair_change WHERE what = 'inserted' AND undone_at IS NULL";
     Ok(sql_query(given).load::<Row>(conn)?.into_iter().map(|row| row.schema).collect())
+}
+
+/// Which of these tenants were given which of these rows of a table, told by the texts of their keys, as their own.
+pub(in crate::repair) fn given_as_own(
+    conn: &mut PgConnection,
+    table: &str,
+    keys: &BTreeSet<&str>,
+    tenants: &[&SchemaName],
+) -> QueryResult<BTreeSet<(String, String)>> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        schema: String,
+        #[diesel(sql_type = Text)]
+        key: String,
+    }
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let given: Vec<Row> = sql_query(
+        "SELECT schema, key::text AS key FROM tenantry.repair_change m \
+         WHERE what = 'inserted' AND undone_at IS NULL AND \"table\" = $1 AND schema = ANY ($2) \
+           AND key::text = ANY ($3) \
+           AND NOT EXISTS (SELECT FROM tenantry.repair_change n WHERE n.what = 'needed' AND n.repair = m.repair \
+                           AND n.schema = m.schema AND n.\"table\" = m.\"table\" AND n.key = m.key)",
+    )
+    .bind::<Text, _>(table)
+    .bind::<Array<Text>, _>(tenants.iter().map(|schema| schema.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(keys.iter().copied().collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(given.into_iter().map(|row| (row.schema, row.key)).collect())
 }
 
 pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -> QueryResult<()> {

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS tenantry.repair_change (
     schema text NOT NULL,
     "table" text NOT NULL,
     what text NOT NULL CONSTRAINT repair_change_what_check
-        CHECK (what IN ('referred', 'inserted', 'updated', 'deleted', 'sequence', 'constraint')),
+        CHECK (what IN ('referred', 'needed', 'inserted', 'updated', 'deleted', 'sequence', 'constraint')),
     key jsonb NOT NULL,
     before jsonb,
     after jsonb,
@@ -33,5 +33,6 @@ COMMENT ON TABLE tenantry.repair_change IS 'What they did; rows are told by the 
 COMMENT ON COLUMN tenantry.repair_change.schema IS 'The tenant that was repaired';
 COMMENT ON COLUMN tenantry.repair_change."table" IS 'A table of that tenant; of public, where an original was deleted';
 COMMENT ON COLUMN tenantry.repair_change.what IS
-    'inserted, updated, deleted: a row; referred: a row of the tenant that referred in vain to one that was inserted';
+    'inserted, updated, deleted: a row; referred: a row of the tenant that referred in vain to one that was inserted; '
+    'needed: a row that was inserted since another needs it, and not as the tenant''s own';
 COMMENT ON COLUMN tenantry.repair_change.key IS 'The primary key, or all of a row that has none';
