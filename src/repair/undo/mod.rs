@@ -1,7 +1,11 @@
 //! Takes a repair back.
 
 mod constraints;
+mod copies;
 mod inserted;
+mod loose;
+mod original;
+mod referrers;
 mod report;
 mod returned;
 mod run;

@@ -81,6 +81,11 @@ impl Work<'_> {
     }
 }
 
+/// An image as it is bound.
+pub(super) fn json(image: Option<&Value>) -> String {
+    image.map_or_else(|| "null".into(), ToString::to_string)
+}
+
 /// A key as it is shown: its values, without the names of the columns.
 pub(super) fn text(key: &Value) -> String {
     let value = |value: &Value| match value {

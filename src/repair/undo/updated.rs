@@ -9,7 +9,7 @@ use diesel::{
     sql_types::{Array, BigInt, Text},
 };
 
-use super::{inserted::json, tenant::Work};
+use super::tenant::{Work, json};
 use crate::{
     Error, quote,
     repair::{
