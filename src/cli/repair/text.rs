@@ -10,6 +10,9 @@ use crate::{
 /// How many changes of one table are listed before the rest is counted.
 const SHOWN: usize = 5;
 
+const NOT_TRIED: &str =
+    "nothing was tried, since the role may not write: what the server would refuse is not foreseen\n";
+
 /// What a repair did, or would do, tenant by tenant, and the counts.
 pub(super) fn repair(report: &Report) -> String {
     let would = if report.dry_run { "would " } else { "" };
@@ -80,7 +83,7 @@ pub(super) fn repair(report: &Report) -> String {
         out += &format!("constraints were not looked at: {reason}\n");
     }
     if report.dry_run && !report.rehearsed {
-        out += "nothing was tried, since the role may not write: what the server would refuse is not foreseen\n";
+        out += NOT_TRIED;
     }
     if let Some(repair) = report.repair {
         out += &format!("remembered as repair {repair}: `tenantry repair undo {repair}` takes it back\n");
@@ -146,7 +149,11 @@ pub(super) fn undo(report: &UndoReport) -> String {
     }
     let failed = report.tenants.iter().filter(|tenant| tenant.result.is_err()).count();
     let tenants = plural(report.tenants.len(), "tenant");
-    out + &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair)
+    out += &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair);
+    if report.dry_run && !report.rehearsed {
+        out += NOT_TRIED;
+    }
+    out
 }
 
 /// The repairs that are remembered, the newest first.

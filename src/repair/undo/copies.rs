@@ -61,7 +61,7 @@ pub(super) fn unchanged(
             original = has_original(work, table),
             key = rows::key_image(structure, "t"),
             table = work.tenant.only(&work.schema.quoted(), table),
-            lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
+            lock = if work.writes() { "FOR UPDATE OF t" } else { "" },
         ))
         .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())

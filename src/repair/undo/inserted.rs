@@ -11,7 +11,7 @@ use diesel::{
 
 use super::{
     copies::{Copies, unchanged},
-    loose::{Loose, loosen},
+    loose::loosen,
     referrers::{Referrers, keep_referred_to, referred_to},
     tenant::Work,
 };
@@ -38,7 +38,7 @@ pub(super) fn remove(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(),
             work.undone.removed.push(Copied { table: table.clone(), rows });
         }
     }
-    if !work.dry_run && copies.values().any(|rows| !rows.is_empty()) {
+    if work.writes() && copies.values().any(|rows| !rows.is_empty()) {
         delete(conn, work, &copies)?;
     }
     work.done.extend(copies.values().flat_map(BTreeMap::values).map(|change| change.id));
@@ -78,12 +78,8 @@ fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copies) -> Resu
         }
     }
     conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
-    for Loose { table, name, definition, valid } in loose {
-        let not_valid = if valid { " NOT VALID" } else { "" };
-        conn.batch_execute(&format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}{not_valid}"))?;
-        if valid {
-            work.undone.loosened.push(name);
-        }
+    for one in loose {
+        work.undone.loosened.extend(one.tighten(conn)?);
     }
     Ok(())
 }

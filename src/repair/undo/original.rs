@@ -11,27 +11,40 @@ pub(super) fn has_original(work: &Work<'_>, name: &str) -> String {
     let Some((table, other)) = tenant.tables.get(name).zip(public.tables.get(name)) else { return "false".into() };
     let is_number = |column: &String| tenant.columns(name).iter().any(|known| known.name == *column && known.numbered);
     let from = public.only("public", name);
-    let exists = |key: &Key| {
+    let both = |key: &Key| tenant.has(name, &key.columns) && public.has(name, &key.columns);
+    let mut keys: Vec<&Key> = table.keys.iter().chain(&other.keys).filter(|key| both(key)).collect();
+    keys.sort_by_key(|key| (!key.primary, &key.columns));
+    keys.dedup_by_key(|key| &key.columns);
+    let (numbers, mut telling): (Vec<&Key>, Vec<&Key>) =
+        keys.into_iter().partition(|key| key.columns.iter().any(is_number));
+    // Another row may have what else was the original's.
+    if telling.first().is_some_and(|key| key.primary) {
+        telling.truncate(1);
+    }
+    let same = |key: &Key| {
         let same: Vec<String> =
             key.columns.iter().map(|column| equal(("t", tenant, name, column), ("p", public, name, column))).collect();
-        format!("EXISTS (SELECT FROM {from} p WHERE {})", same.join(" AND "))
+        format!("({})", same.join(" AND "))
     };
     let given = |key: &Key| {
         let given: Vec<String> =
             key.columns.iter().map(|column| format!("{} IS NOT NULL", rows::column("t", column))).collect();
         format!("({})", given.join(" AND "))
     };
-    let keys = table.keys.iter().chain(&other.keys);
-    let (numbers, telling): (Vec<&Key>, Vec<&Key>) = keys
-        .filter(|key| tenant.has(name, &key.columns) && public.has(name, &key.columns))
-        .partition(|key| key.columns.iter().any(is_number));
+    let exists = |keys: &[String]| format!("EXISTS (SELECT FROM {from} p WHERE {})", keys.join(" AND "));
     let any = |conditions: Vec<String>| {
         format!("({})", conditions.into_iter().chain(["false".into()]).collect::<Vec<_>>().join(" OR "))
     };
-    let told = any(telling.iter().map(|key| exists(key)).collect());
+    // By one key it is found, and all that are given have to tell the same.
+    let alike = |key: &&Key| {
+        let others = telling.iter().filter(|other| other.columns != key.columns);
+        let others = others.map(|other| format!("(NOT {} OR {})", given(other), same(other)));
+        exists(&[same(key)].into_iter().chain(others).collect::<Vec<_>>())
+    };
+    let told = any(telling.iter().map(alike).collect());
     let is_told = any(telling.iter().map(|key| given(key)).collect());
     let rest = match numbers.is_empty() {
-        false => any(numbers.iter().map(|key| exists(key)).collect()),
+        false => any(numbers.iter().map(|key| exists(&[same(key)])).collect()),
         true => {
             let text = |alias, column: &str| format!("{}::text", rows::column(alias, column));
             let right = content(public, tenant, name, |column| Some(text("t", column)));
