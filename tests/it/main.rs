@@ -21,6 +21,7 @@ mod pool;
 mod poor_server;
 mod repair;
 mod repair_constraints;
+mod repair_memory;
 mod repair_odd;
 mod repair_random;
 mod repair_strays;
