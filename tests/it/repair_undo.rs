@@ -1,5 +1,7 @@
 //! A repair is remembered, and can be taken back.
 
+use std::{thread, time::Duration};
+
 use diesel::connection::SimpleConnection;
 use tenantry::{
     Error,
@@ -11,7 +13,7 @@ use tenantry::{
 };
 
 use crate::{
-    repairing::{self, propose, run, two},
+    repairing::{self, propose, run, taken_back, two},
     support::dump,
 };
 
@@ -265,4 +267,21 @@ fn a_row_that_refers_to_another_copy_since_keeps_it() {
     db.execute("acme", &format!("UPDATE users_userprofile SET business_id = '{other}' WHERE id = 1"));
     let undone = undo(&db, id);
     assert_eq!(db.text("SELECT string_agg(name, ' ') FROM acme.business_business"), "Wheels", "{undone:#?}");
+}
+
+#[test]
+fn a_copy_whose_original_is_being_deleted_is_the_last_one_and_stays() {
+    let db = ill();
+    let id = repair(&db);
+    let conn = &mut db.connect();
+    conn.batch_execute("BEGIN; DELETE FROM odd; DELETE FROM business_business").unwrap();
+    let undone = thread::scope(|threads| {
+        let undo =
+            threads.spawn(|| Undo::new(id).lock_timeout(Duration::from_secs(20)).run(&mut db.connect()).unwrap());
+        thread::sleep(Duration::from_millis(1500));
+        conn.batch_execute("COMMIT").unwrap();
+        taken_back(&undo.join().unwrap())
+    });
+    assert_eq!(db.text("SELECT count(*) FROM acme.business_business"), "1", "{undone:#?}");
+    assert!(undone.kept.iter().any(|kept| kept.why == "has no original in public any more"), "{undone:#?}");
 }

@@ -31,7 +31,9 @@ pub(super) fn has_original(work: &Work<'_>, name: &str) -> String {
             key.columns.iter().map(|column| format!("{} IS NOT NULL", rows::column("t", column))).collect();
         format!("({})", given.join(" AND "))
     };
-    let exists = |keys: &[String]| format!("EXISTS (SELECT FROM {from} p WHERE {})", keys.join(" AND "));
+    // Nobody may delete the original while the copy goes.
+    let lock = if work.writes() { "FOR KEY SHARE OF p" } else { "" };
+    let exists = |keys: &[String]| format!("EXISTS (SELECT FROM {from} p WHERE {} {lock})", keys.join(" AND "));
     let any = |conditions: Vec<String>| {
         format!("({})", conditions.into_iter().chain(["false".into()]).collect::<Vec<_>>().join(" OR "))
     };
