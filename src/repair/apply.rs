@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
-    result::{DatabaseErrorKind, Error as DieselError},
     sql_query,
     sql_types::{Array, BigInt, Bool, Text},
 };
 
 use super::{
+    attempt::refusal,
     memory::{Recorder, What},
     order::parents_first,
     proposal::Proposal,
@@ -328,9 +328,4 @@ struct Done {
     at: i64,
     #[diesel(sql_type = BigInt)]
     rows: i64,
-}
-
-/// What the server would say, if it knew.
-fn refusal(words: String) -> DieselError {
-    DieselError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(words))
 }

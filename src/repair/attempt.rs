@@ -38,6 +38,11 @@ fn attempt_unless<T>(
     }
 }
 
+/// What the server would say, if it knew.
+pub(super) fn refusal(words: String) -> DieselError {
+    DieselError::DatabaseError(Kind::Unknown, Box::new(words))
+}
+
 fn is_refusal(error: &Error) -> bool {
     let Error::Query(DieselError::DatabaseError(kind, about)) = error else { return false };
     let is_ours = ["permission denied", "must be owner", "canceling statement", "tenantry."];

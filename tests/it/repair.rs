@@ -2,8 +2,11 @@
 
 use std::{thread, time::Duration};
 
-use crate::support::{migrated, tenant};
-use diesel::{Connection, PgConnection, RunQueryDsl, connection::SimpleConnection};
+use crate::{
+    repairing::{only, propose, run},
+    support::{migrated, tenant},
+};
+use diesel::{Connection, RunQueryDsl, connection::SimpleConnection};
 use tenantry::{
     Error, SchemaName,
     directory::{SchemaPattern, TenantDirectory},
@@ -26,23 +29,6 @@ fn fleet<const N: usize>(names: [&str; N]) -> (TestDatabase, [Tenant; N]) {
 
 fn repair(db: &TestDatabase) -> Report {
     run(&mut db.connect(), Repair::new(domain::rules()))
-}
-
-fn run(conn: &mut PgConnection, repair: Repair<'_>) -> Report {
-    let listing = Registry.list(conn).unwrap();
-    repair.apply(conn, &listing).unwrap()
-}
-
-fn propose(conn: &mut PgConnection, repair: Repair<'_>) -> Report {
-    let listing = Registry.list(conn).unwrap();
-    repair.propose(conn, &listing).unwrap()
-}
-
-/// What was done in the only tenant that was ill.
-#[track_caller]
-fn only(report: &Report) -> &Outcome {
-    let [ill] = report.tenants.as_slice() else { panic!("{report:#?}") };
-    ill.result.as_ref().unwrap()
 }
 
 /// Writes what foreign keys would forbid, as a superuser who has switched their triggers off.
@@ -453,7 +439,7 @@ fn what_the_server_refuses_is_left_and_the_rest_is_repaired() {
     assert_eq!(rows(&db, "globex.business_business"), "1");
     // It does not go away by trying again, and nothing else is done.
     let again = repair(&db);
-    assert_eq!(only(&again), &Outcome { left: acme.left.clone(), ..Outcome::default() });
+    assert_eq!(only(&again), Outcome { left: acme.left.clone(), ..Outcome::default() });
 }
 
 #[test]

@@ -4,46 +4,16 @@ use tenantry::{
     Error,
     directory::TenantDirectory,
     domain::{self, Registry},
-    repair::{Advanced, Constrained, How, Outcome, Reason, Repair, Report, Undo},
-    testing::TestDatabase,
+    repair::{Advanced, Constrained, How, Reason, Repair, Undo},
 };
 
-use crate::support::{dump, migrated, tenant};
+use crate::{
+    repairing::{only, propose, run, two, undo, whole},
+    support::dump,
+};
 
 const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
 const DROP: &str = "ALTER TABLE users_userprofile DROP CONSTRAINT users_userprofile_business_id_fk";
-
-fn fleet() -> TestDatabase {
-    let db = migrated();
-    for name in ["acme", "globex"] {
-        tenant(&mut db.connect(), name);
-    }
-    db
-}
-
-fn repair() -> Repair<'static> {
-    Repair::new(domain::rules()).migrations(domain::migrations().unwrap())
-}
-
-fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.apply(conn, &listing).unwrap()
-}
-
-fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.propose(conn, &listing).unwrap()
-}
-
-/// What was done in acme, where alone something was ill.
-#[track_caller]
-fn only(report: &Report) -> Outcome {
-    let [acme] = report.tenants.as_slice() else { panic!("{report:#?}") };
-    assert_eq!(acme.schema, "acme");
-    acme.result.as_ref().unwrap().clone()
-}
 
 fn done(table: &str, name: &str, how: How) -> Constrained {
     Constrained { table: table.into(), name: name.into(), how }
@@ -53,15 +23,15 @@ fn done(table: &str, name: &str, how: How) -> Constrained {
 /// all of it can be taken back.
 #[track_caller]
 fn check(spoil: &str, expected: &[Constrained]) {
-    let db = fleet();
+    let db = two();
     db.execute("acme", spoil);
     let before = dump(&db);
-    let foreseen = only(&propose(&db, repair()));
+    let foreseen = only(&propose(&mut db.connect(), whole()));
     assert_eq!(dump(&db), before, "a dry run keeps nothing");
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     assert_eq!(only(&report).constraints, expected);
     assert_eq!(foreseen, only(&report));
-    assert!(run(&db, repair()).tenants.is_empty(), "the second time there is nothing to do");
+    assert!(run(&mut db.connect(), whole()).tenants.is_empty(), "the second time there is nothing to do");
     assert_eq!(
         db.texts("SELECT conname FROM pg_constraint WHERE connamespace = 'acme'::regnamespace AND NOT convalidated"),
         Vec::<String>::new()
@@ -125,7 +95,7 @@ fn a_column_is_required_again_once_its_nulls_are_filled() {
 
 #[test]
 fn rows_come_first_and_their_foreign_key_after_them() {
-    let db = fleet();
+    let db = two();
     db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines')"));
     db.execute("acme", DROP);
     db.execute(
@@ -133,7 +103,7 @@ fn rows_come_first_and_their_foreign_key_after_them() {
         &format!("INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}')"),
     );
     let before = dump(&db);
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     let outcome = only(&report);
     assert_eq!(
         (outcome.copied.len(), &outcome.constraints[..]),
@@ -146,7 +116,7 @@ fn rows_come_first_and_their_foreign_key_after_them() {
 
 #[test]
 fn what_the_rows_do_not_allow_is_left_as_it_was_and_named() {
-    let db = fleet();
+    let db = two();
     db.execute(
         "acme",
         &format!(
@@ -157,7 +127,7 @@ fn what_the_rows_do_not_allow_is_left_as_it_was_and_named() {
     );
     let before = dump(&db);
     for _ in 0..2 {
-        let report = run(&db, repair());
+        let report = run(&mut db.connect(), whole());
         let left = only(&report).left;
         let names: Vec<&str> = left.iter().map(|left| left.key.as_str()).collect();
         assert_eq!(names, [B1, "business_business_business_num_key", KEY]);
@@ -175,18 +145,18 @@ fn what_the_rows_do_not_allow_is_left_as_it_was_and_named() {
 
 #[test]
 fn a_tenant_is_compared_with_what_its_own_version_makes() {
-    let db = fleet();
+    let db = two();
     db.execute("globex", "ALTER TABLE users_userprofile DROP COLUMN updated_at; DELETE FROM __diesel_schema_migrations WHERE version = '0002'");
     db.execute("acme", DROP);
-    assert_eq!(only(&run(&db, repair())).constraints, [done("users_userprofile", KEY, How::Added)]);
+    assert_eq!(only(&run(&mut db.connect(), whole())).constraints, [done("users_userprofile", KEY, How::Added)]);
     // One whose history is odd is built as nobody knows.
     db.execute("globex", &format!("{DROP}; INSERT INTO __diesel_schema_migrations VALUES ('0099')"));
-    assert!(run(&db, repair()).tenants.is_empty());
+    assert!(run(&mut db.connect(), whole()).tenants.is_empty());
 }
 
 #[test]
 fn a_role_that_may_make_no_scratch_schema_repairs_the_rows_alone() {
-    let db = fleet();
+    let db = two();
     db.execute("acme", &format!("{DROP}; ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL; INSERT INTO users_userprofile (user_id, updated_at) VALUES (gen_random_uuid(), NULL)"));
     let role = db.text("SELECT 'clerk_' || pg_backend_pid()");
     db.execute(
@@ -199,7 +169,7 @@ fn a_role_that_may_make_no_scratch_schema_repairs_the_rows_alone() {
     let conn = &mut db.connect();
     diesel::connection::SimpleConnection::batch_execute(conn, &format!("SET ROLE {role}")).unwrap();
     let listing = Registry.list(conn).unwrap();
-    let report = repair().record(false).apply(conn, &listing).unwrap();
+    let report = whole().record(false).apply(conn, &listing).unwrap();
     let outcome = only(&report);
     assert_eq!((outcome.filled.len(), outcome.constraints.len()), (1, 0));
     assert!(report.not_compared.unwrap().contains("GRANT CREATE ON DATABASE"));
@@ -208,18 +178,18 @@ fn a_role_that_may_make_no_scratch_schema_repairs_the_rows_alone() {
 
 #[test]
 fn a_sequence_that_is_behind_is_moved_on_and_back() {
-    let db = fleet();
+    let db = two();
     db.execute("acme", "INSERT INTO users_userprofile (id, user_id) VALUES (41, gen_random_uuid())");
     let before = dump(&db);
     let moved = Advanced { table: "users_userprofile".into(), column: "id".into(), last_value: 41 };
-    assert_eq!(only(&propose(&db, repair())).sequences, std::slice::from_ref(&moved));
+    assert_eq!(only(&propose(&mut db.connect(), whole())).sequences, std::slice::from_ref(&moved));
     assert_eq!(dump(&db), before);
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     assert_eq!(only(&report).sequences, [moved]);
     db.execute("acme", "INSERT INTO users_userprofile (user_id) VALUES (gen_random_uuid())");
     assert_eq!(db.text("SELECT max(id) FROM acme.users_userprofile"), "42");
     db.execute("acme", "DELETE FROM users_userprofile WHERE id = 42");
-    assert!(run(&db, repair()).tenants.is_empty());
+    assert!(run(&mut db.connect(), whole()).tenants.is_empty());
     // A number was drawn: the sequence stays where it is.
     let undone = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
     assert_eq!(undone.tenants[0].result.as_ref().unwrap().kept.len(), 1);
@@ -227,35 +197,35 @@ fn a_sequence_that_is_behind_is_moved_on_and_back() {
 
 #[test]
 fn only_the_tenants_of_findings_are_looked_at() {
-    let db = fleet();
+    let db = two();
     db.execute("acme", DROP);
     db.execute("globex", DROP);
     let doctor = tenantry::doctor::Doctor::new(domain::migrations().unwrap(), &Registry, domain::rules());
     let found = doctor.only(tenantry::repair::KINDS.iter().copied());
     let found = found.run(&|| tenantry::pg::connect(db.config())).unwrap();
     let of_acme = found.findings.iter().filter(|finding| finding.schema == "acme");
-    assert_eq!(only(&run(&db, repair().findings(of_acme))).constraints.len(), 1);
-    assert_eq!(run(&db, repair().findings(&found.findings)).tenants[0].schema, "globex");
+    assert_eq!(only(&run(&mut db.connect(), whole().findings(of_acme))).constraints.len(), 1);
+    assert_eq!(run(&mut db.connect(), whole().findings(&found.findings)).tenants[0].schema, "globex");
 }
 
 #[test]
 fn a_repair_that_is_stopped_reaches_nobody_else() {
-    let db = fleet();
+    let db = two();
     db.execute("acme", DROP);
     db.execute("globex", DROP);
     let interrupt = tenantry::migrate::Interrupt::new();
     interrupt.stop();
-    let report = run(&db, repair().interrupt(&interrupt));
+    let report = run(&mut db.connect(), whole().interrupt(&interrupt));
     let [acme, globex] = &report.tenants[..] else { panic!("{report:?}") };
     assert!(matches!((&acme.result, &globex.result), (Err(Error::NotReached { .. }), Err(Error::NotReached { .. }))));
     assert!(!report.is_healthy());
-    assert_eq!(run(&db, repair()).tenants.len(), 2);
-    assert!(run(&db, repair()).tenants.is_empty());
+    assert_eq!(run(&mut db.connect(), whole()).tenants.len(), 2);
+    assert!(run(&mut db.connect(), whole()).tenants.is_empty());
 }
 
 #[test]
 fn a_constraint_that_rows_written_since_do_not_allow_is_kept_and_the_rest_is_taken_back() {
-    let db = fleet();
+    let db = two();
     db.execute(
         "acme",
         &format!(
@@ -263,7 +233,7 @@ fn a_constraint_that_rows_written_since_do_not_allow_is_kept_and_the_rest_is_tak
              ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL"
         ),
     );
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     assert_eq!(only(&report).constraints.len(), 2);
     db.execute(
         "acme",
@@ -280,7 +250,7 @@ fn a_constraint_that_rows_written_since_do_not_allow_is_kept_and_the_rest_is_tak
 
 #[test]
 fn a_dry_run_draws_no_number_for_a_column_that_public_lacks() {
-    let db = fleet();
+    let db = two();
     db.execute("acme", "ALTER TABLE business_business ADD COLUMN number serial");
     db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{B1}', 'Engines')"));
     db.execute(
@@ -288,6 +258,22 @@ fn a_dry_run_draws_no_number_for_a_column_that_public_lacks() {
         &format!("SET session_replication_role = replica; INSERT INTO users_userprofile (user_id, business_id) VALUES (gen_random_uuid(), '{B1}')"),
     );
     let before = dump(&db);
-    assert_eq!(only(&propose(&db, Repair::new(domain::rules()))).copied.len(), 1);
+    assert_eq!(only(&propose(&mut db.connect(), Repair::new(domain::rules()))).copied.len(), 1);
     assert_eq!(dump(&db), before);
+}
+
+#[test]
+fn a_constraint_that_is_as_it_was_keeps_its_comment() {
+    let db = two();
+    db.execute(
+        "acme",
+        &format!(
+            "{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {KEY} FOREIGN KEY (business_id) REFERENCES business_business \
+             ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID; COMMENT ON CONSTRAINT {KEY} ON users_userprofile IS 'It''s new'"
+        ),
+    );
+    let report = run(&mut db.connect(), whole());
+    assert_eq!(undo(&mut db.connect(), report.repair.unwrap()).constraints.len(), 1);
+    let comment = "SELECT obj_description(oid) || convalidated FROM pg_constraint WHERE conrelid = 'acme.users_userprofile'::regclass AND contype = 'f'";
+    assert_eq!(db.text(comment), "It's newfalse");
 }

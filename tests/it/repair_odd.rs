@@ -6,7 +6,7 @@ use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use tenantry::{
     directory::{FixedList, Listing, TenantDirectory},
     doctor::{Fill, Rules},
-    repair::{Copied, Left, Outcome, Reason, Repair, Report, Undo, Undone},
+    repair::{Copied, Left, Outcome, Reason, Repair, Report, Undo, UndoReport, Undone},
     testing::TestDatabase,
 };
 
@@ -82,13 +82,19 @@ fn there_and_back(db: &TestDatabase) -> Report {
     let again = repair(db);
     assert!(again.tenants.iter().all(|tenant| !tenant.result.as_ref().unwrap().changes()), "{again:#?}");
     if let Some(id) = report.repair {
-        let undone = Undo::new(id).run(&mut db.connect()).unwrap();
+        let [foreseen, undone] =
+            [true, false].map(|dry_run| Undo::new(id).dry_run(dry_run).run(&mut db.connect()).unwrap());
         assert!(undone.is_healthy(), "{undone:#?}");
+        assert_eq!(told(&foreseen), told(&undone), "a dry run foresees it");
         assert_eq!(dump(db), before, "an undo leaves all as it was");
         assert!(repair(db).repair.is_some());
     }
     assert_eq!(dump(db).rows_of("acme."), after.rows_of("acme."));
     report
+}
+
+fn told(report: &UndoReport) -> Vec<&Undone> {
+    report.tenants.iter().map(|tenant| tenant.result.as_ref().unwrap()).collect()
 }
 
 fn rows(table: &str, rows: i64) -> (String, i64) {

@@ -1,13 +1,15 @@
 //! A repair brings home what belongs to a tenant and is in `public`, and removes the originals if it is told to.
 
 use tenantry::{
-    directory::TenantDirectory,
     domain::{self, Registry, models::Tenant},
-    repair::{Copied, Outcome, Reason, Repair, Report, Undo},
+    repair::{Copied, Reason, Repair, Undo},
     testing::TestDatabase,
 };
 
-use crate::support::{dump, migrated, tenant};
+use crate::{
+    repairing::{only, propose, run, whole},
+    support::{dump, migrated, tenant},
+};
 
 const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
 const U1: &str = "d59d21aa-6602-47f1-a91e-72bf6ddb8cab";
@@ -32,28 +34,6 @@ fn stray(db: &TestDatabase, tenant: &Tenant, user: &str, business: &str) {
     );
 }
 
-fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.apply(conn, &listing).unwrap()
-}
-
-fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.propose(conn, &listing).unwrap()
-}
-
-fn repair() -> Repair<'static> {
-    Repair::new(domain::rules()).migrations(domain::migrations().unwrap())
-}
-
-#[track_caller]
-fn only(report: &Report) -> Outcome {
-    let [acme] = report.tenants.as_slice() else { panic!("{report:#?}") };
-    acme.result.as_ref().unwrap().clone()
-}
-
 fn counts(db: &TestDatabase, schema: &str) -> String {
     db.text(&format!(
         "SELECT concat_ws(' ', (SELECT count(*) FROM {schema}.business_business), \
@@ -72,13 +52,13 @@ fn what_belongs_to_a_tenant_is_brought_home_with_all_that_belongs_to_it() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
     let before = dump(&db);
-    let foreseen = only(&propose(&db, repair()));
+    let foreseen = only(&propose(&mut db.connect(), whole()));
     assert_eq!(dump(&db), before);
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     assert_eq!(only(&report).copied, one_each());
     assert_eq!(foreseen, only(&report));
     assert_eq!((counts(&db, "acme"), counts(&db, "public")), ("1 1 1".into(), "1 1 1".into()));
-    assert!(run(&db, repair()).tenants.is_empty(), "the second time there is nothing to do");
+    assert!(run(&mut db.connect(), whole()).tenants.is_empty(), "the second time there is nothing to do");
     Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
     assert_eq!(dump(&db), before);
 }
@@ -88,7 +68,7 @@ fn what_two_tenants_refer_to_is_nobodys() {
     let (db, [acme, globex]) = fleet();
     stray(&db, &acme, U1, B1);
     stray(&db, &globex, U2, B1);
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     for tenant in &report.tenants {
         let outcome = tenant.result.as_ref().unwrap();
         assert_eq!(outcome.copied, [], "a profile cannot go where its business is not");
@@ -106,7 +86,7 @@ fn a_stray_that_another_tenant_refers_to_is_nobodys() {
         "globex",
         &format!("SET session_replication_role = replica; INSERT INTO users_userprofile (user_id, business_id) VALUES ('{U2}', '{B1}')"),
     );
-    let report = run(&db, repair());
+    let report = run(&mut db.connect(), whole());
     let contested = |tenant: &tenantry::repair::TenantReport| {
         let left = &tenant.result.as_ref().unwrap().left;
         left.iter().any(|left| matches!(&left.reason, Reason::Contested { tenants } if tenants.len() == 2))
@@ -121,16 +101,16 @@ fn originals_are_removed_only_when_asked_and_can_be_put_back() {
     stray(&db, &acme, U1, B1);
     db.execute("public", "INSERT INTO business_business (id, name) VALUES (gen_random_uuid(), 'of public itself')");
     let before = dump(&db);
-    let foreseen = only(&propose(&db, repair().remove_originals(true)));
+    let foreseen = only(&propose(&mut db.connect(), whole().remove_originals(true)));
     assert_eq!(dump(&db), before);
-    let report = run(&db, repair().remove_originals(true));
+    let report = run(&mut db.connect(), whole().remove_originals(true));
     let outcome = only(&report);
     assert_eq!(foreseen, outcome);
     let mut removed = outcome.removed.clone();
     removed.sort_by(|one, other| one.table.cmp(&other.table));
     assert_eq!((outcome.copied, removed), (one_each(), one_each()));
     assert_eq!((counts(&db, "acme"), counts(&db, "public")), ("1 1 1".into(), "1 0 0".into()));
-    assert!(run(&db, repair().remove_originals(true)).tenants.is_empty());
+    assert!(run(&mut db.connect(), whole().remove_originals(true)).tenants.is_empty());
     Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
     assert_eq!(dump(&db), before);
 }
@@ -139,8 +119,8 @@ fn originals_are_removed_only_when_asked_and_can_be_put_back() {
 fn originals_of_an_earlier_repair_are_removed_later() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
-    run(&db, repair());
-    let outcome = only(&run(&db, repair().remove_originals(true)));
+    run(&mut db.connect(), whole());
+    let outcome = only(&run(&mut db.connect(), whole().remove_originals(true)));
     assert_eq!((outcome.copied.len(), outcome.removed.len()), (0, 3));
     assert_eq!((counts(&db, "acme"), counts(&db, "public")), ("1 1 1".into(), "0 0 0".into()));
 }
@@ -149,9 +129,9 @@ fn originals_of_an_earlier_repair_are_removed_later() {
 fn an_original_that_says_something_else_stays_with_what_it_refers_to() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
-    run(&db, repair());
+    run(&mut db.connect(), whole());
     db.execute("acme", "UPDATE users_userprofile SET city = 'Turin'");
-    let outcome = only(&run(&db, repair().remove_originals(true)));
+    let outcome = only(&run(&mut db.connect(), whole().remove_originals(true)));
     assert_eq!(outcome.removed, [Copied { table: "business_business_details".into(), rows: 1 }]);
     let [left] = &outcome.left[..] else { panic!("{outcome:?}") };
     assert_eq!(
@@ -165,7 +145,7 @@ fn an_original_that_says_something_else_stays_with_what_it_refers_to() {
 fn an_original_that_a_foreign_key_from_elsewhere_refers_to_stays() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
-    run(&db, repair());
+    run(&mut db.connect(), whole());
     db.execute(
         "public",
         &format!(
@@ -173,7 +153,7 @@ fn an_original_that_a_foreign_key_from_elsewhere_refers_to_stays() {
              INSERT INTO billing.invoice VALUES ('{B1}')"
         ),
     );
-    let outcome = only(&run(&db, repair().remove_originals(true)));
+    let outcome = only(&run(&mut db.connect(), whole().remove_originals(true)));
     assert_eq!(outcome.left[0].reason, Reason::OriginalNeeded { by: "billing.invoice".into() });
     assert_eq!((counts(&db, "public"), db.text("SELECT count(*) FROM billing.invoice")), ("1 0 0".into(), "1".into()));
 }
@@ -191,7 +171,7 @@ fn rows_that_several_tenants_and_public_have_alike_are_not_originals() {
     for schema in ["public", "acme"] {
         db.execute(schema, "INSERT INTO country VALUES (2, 'France')");
     }
-    let report = run(&db, Repair::new(domain::rules()).remove_originals(true));
+    let report = run(&mut db.connect(), Repair::new(domain::rules()).remove_originals(true));
     assert!(report.tenants.is_empty(), "{report:#?}");
     assert_eq!(db.text("SELECT count(*) FROM public.country"), "2");
 }
@@ -207,7 +187,7 @@ fn an_original_that_a_table_of_public_alone_refers_to_stays() {
              INSERT INTO invoice VALUES ('{B1}')"
         ),
     );
-    let outcome = only(&run(&db, repair().remove_originals(true)));
+    let outcome = only(&run(&mut db.connect(), whole().remove_originals(true)));
     assert_eq!((db.text("SELECT count(*) FROM public.invoice"), counts(&db, "public")), ("1".into(), "1 0 0".into()));
     assert_eq!(outcome.left[0].reason, Reason::OriginalNeeded { by: "invoice".into() });
 }
@@ -224,7 +204,7 @@ fn a_row_that_all_tenants_share_is_no_original() {
         "CREATE TABLE custom_auth_user AS SELECT * FROM public.custom_auth_user; ALTER TABLE custom_auth_user ADD PRIMARY KEY (id)",
     );
     db.execute("globex", &format!("INSERT INTO users_userprofile (user_id) VALUES ('{U1}')"));
-    let report = run(&db, Repair::new(domain::rules()).remove_originals(true));
+    let report = run(&mut db.connect(), Repair::new(domain::rules()).remove_originals(true));
     assert_eq!(db.text("SELECT count(*) FROM public.custom_auth_user"), "1", "{report:#?}");
 }
 
@@ -250,7 +230,7 @@ fn what_another_tenant_refers_to_is_not_taken_along_with_a_row_that_both_need() 
         ),
     );
     db.execute("globex", &format!("SET session_replication_role = replica; INSERT INTO note VALUES ('{U2}')"));
-    let report = run(&db, Repair::new(domain::rules()));
+    let report = run(&mut db.connect(), Repair::new(domain::rules()));
     let sites =
         ["acme", "globex"].map(|schema| db.text(&format!("SELECT string_agg(id::text, ' ') FROM {schema}.site")));
     assert_eq!(sites, [U1, U2], "{report:#?}");
@@ -260,7 +240,7 @@ fn what_another_tenant_refers_to_is_not_taken_along_with_a_row_that_both_need() 
 fn originals_come_back_with_the_defaults_of_columns_that_are_new() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
-    let report = run(&db, repair().remove_originals(true));
+    let report = run(&mut db.connect(), whole().remove_originals(true));
     db.execute("public", "ALTER TABLE business_business ADD COLUMN stars int NOT NULL DEFAULT 3");
     let undo = Undo::new(report.repair.unwrap());
     let [foreseen, done] = [true, false].map(|dry_run| {
@@ -276,7 +256,8 @@ fn a_copy_whose_original_is_gone_is_not_taken_back() {
     let (db, [acme, _]) = fleet();
     stray(&db, &acme, U1, B1);
     let before = dump(&db);
-    let [copies, originals] = [false, true].map(|remove| run(&db, repair().remove_originals(remove)).repair.unwrap());
+    let [copies, originals] =
+        [false, true].map(|remove| run(&mut db.connect(), whole().remove_originals(remove)).repair.unwrap());
     let undo = |id| Undo::new(id).run(&mut db.connect()).unwrap();
     let report = undo(copies);
     assert_eq!(counts(&db, "acme"), "1 1 1", "{report:#?}");
@@ -302,6 +283,6 @@ fn a_numbered_row_that_another_tenant_has_too_is_no_original_whatever_the_findin
     let doctor = tenantry::doctor::Doctor::new(migrations, &Registry, domain::rules());
     let found = doctor.only(tenantry::repair::KINDS.iter().copied());
     let found = found.run(&|| tenantry::pg::connect(db.config())).unwrap();
-    let report = run(&db, Repair::new(domain::rules()).findings(&found.findings).remove_originals(true));
+    let report = run(&mut db.connect(), Repair::new(domain::rules()).findings(&found.findings).remove_originals(true));
     assert_eq!(db.text("SELECT count(*) FROM public.grade"), "1", "{report:#?}");
 }

@@ -1,16 +1,21 @@
 //! A repair is remembered, and can be taken back.
 
+use std::{thread, time::Duration};
+
 use diesel::connection::SimpleConnection;
 use tenantry::{
     Error,
     directory::TenantDirectory,
     doctor::{Fill, Rules},
     domain::{self, Registry},
-    repair::{self, Kept, Repair, Report, Undo, Undone},
+    repair::{self, Kept, Repair, Undo, Undone},
     testing::TestDatabase,
 };
 
-use crate::support::{dump, migrated, tenant};
+use crate::{
+    repairing::{self, propose, run, taken_back, two},
+    support::dump,
+};
 
 const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
 const B2: &str = "d59d21aa-6602-47f1-a91e-72bf6ddb8cab";
@@ -18,10 +23,7 @@ const B2: &str = "d59d21aa-6602-47f1-a91e-72bf6ddb8cab";
 /// Two tenants of which one refers to a business of `public`, with details and a profile, and has nulls; its
 /// foreign key is NOT VALID, as it must be where such rows are.
 fn ill() -> TestDatabase {
-    let db = migrated();
-    for name in ["acme", "globex"] {
-        tenant(&mut db.connect(), name);
-    }
+    let db = two();
     for schema in ["public", "acme"] {
         db.execute(
             schema,
@@ -51,20 +53,8 @@ fn ill() -> TestDatabase {
     db
 }
 
-fn run(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.apply(conn, &listing).unwrap()
-}
-
-fn propose(db: &TestDatabase, repair: Repair<'_>) -> Report {
-    let conn = &mut db.connect();
-    let listing = Registry.list(conn).unwrap();
-    repair.propose(conn, &listing).unwrap()
-}
-
 fn repair(db: &TestDatabase) -> i64 {
-    run(db, Repair::new(domain::rules())).repair.unwrap()
+    run(&mut db.connect(), Repair::new(domain::rules())).repair.unwrap()
 }
 
 #[track_caller]
@@ -73,9 +63,7 @@ fn undo(db: &TestDatabase, id: i64) -> Undone {
     // Another session's settings do not change how values are read.
     conn.batch_execute("SET timezone = 'Asia/Tokyo'; SET intervalstyle = 'iso_8601'; SET datestyle = 'SQL, DMY'")
         .unwrap();
-    let report = Undo::new(id).run(conn).unwrap();
-    let [tenant] = report.tenants.as_slice() else { panic!("{report:?}") };
-    tenant.result.as_ref().unwrap().clone()
+    repairing::undo(conn, id)
 }
 
 #[test]
@@ -150,7 +138,8 @@ fn a_valid_foreign_key_that_had_been_switched_off_is_not_valid_afterwards() {
     let db = ill();
     db.execute(
         "acme",
-        "SET session_replication_role = replica; UPDATE pg_constraint SET convalidated = true WHERE conname = 'users_userprofile_business_id_fk'",
+        "SET session_replication_role = replica; UPDATE pg_constraint SET convalidated = true WHERE conname = 'users_userprofile_business_id_fk'; \
+         COMMENT ON CONSTRAINT users_userprofile_business_id_fk ON users_userprofile IS 'It''s new'",
     );
     let id = repair(&db);
     assert_eq!(undo(&db, id).loosened, ["users_userprofile_business_id_fk"]);
@@ -158,6 +147,8 @@ fn a_valid_foreign_key_that_had_been_switched_off_is_not_valid_afterwards() {
         db.text("SELECT convalidated FROM pg_constraint WHERE conrelid = 'acme.users_userprofile'::regclass AND contype = 'f'"),
         "false"
     );
+    let comment = "SELECT obj_description(oid) FROM pg_constraint WHERE conrelid = 'acme.users_userprofile'::regclass AND contype = 'f'";
+    assert_eq!(db.text(comment), "It's new");
 }
 
 #[test]
@@ -184,10 +175,10 @@ fn a_sequence_is_set_back_unless_it_was_drawn_from() {
 fn a_repair_that_did_nothing_is_not_remembered() {
     let db = ill();
     let conn = &mut db.connect();
-    propose(&db, Repair::new(domain::rules()));
+    propose(&mut db.connect(), Repair::new(domain::rules()));
     assert!(repair::list(conn, 9).unwrap().is_empty());
     let id = repair(&db);
-    assert_eq!(run(&db, Repair::new(domain::rules())).repair, None);
+    assert_eq!(run(&mut db.connect(), Repair::new(domain::rules())).repair, None);
     let [only] = &repair::list(conn, 9).unwrap()[..] else { panic!() };
     assert_eq!((only.id, only.tenants, only.undone), (id, 1, 0));
     assert_eq!(only.changes as usize, repair::changes(conn, id).unwrap().len());
@@ -243,7 +234,7 @@ fn of_rows_that_are_alike_those_that_were_not_filled_stay_as_they_are() {
     };
     db.execute("acme", "TRUNCATE twin; ALTER TABLE twin DROP COLUMN modified_at; \
         INSERT INTO twin (created_at, updated_at) VALUES ('2001-01-01', NULL), ('2001-01-01', NULL), ('2001-01-01', '2001-01-01')");
-    let id = run(&db, Repair::new(&rules)).repair.unwrap();
+    let id = run(&mut db.connect(), Repair::new(&rules)).repair.unwrap();
     assert_eq!(db.text("SELECT count(*) FROM acme.twin WHERE updated_at IS NULL"), "0");
     let undone = undo(&db, id);
     assert_eq!(db.text("SELECT count(*) FROM acme.twin WHERE updated_at IS NULL"), "2", "{undone:#?}");
@@ -276,4 +267,21 @@ fn a_row_that_refers_to_another_copy_since_keeps_it() {
     db.execute("acme", &format!("UPDATE users_userprofile SET business_id = '{other}' WHERE id = 1"));
     let undone = undo(&db, id);
     assert_eq!(db.text("SELECT string_agg(name, ' ') FROM acme.business_business"), "Wheels", "{undone:#?}");
+}
+
+#[test]
+fn a_copy_whose_original_is_being_deleted_is_the_last_one_and_stays() {
+    let db = ill();
+    let id = repair(&db);
+    let conn = &mut db.connect();
+    conn.batch_execute("BEGIN; DELETE FROM odd; DELETE FROM business_business").unwrap();
+    let undone = thread::scope(|threads| {
+        let undo =
+            threads.spawn(|| Undo::new(id).lock_timeout(Duration::from_secs(20)).run(&mut db.connect()).unwrap());
+        thread::sleep(Duration::from_millis(1500));
+        conn.batch_execute("COMMIT").unwrap();
+        taken_back(&undo.join().unwrap())
+    });
+    assert_eq!(db.text("SELECT count(*) FROM acme.business_business"), "1", "{undone:#?}");
+    assert!(undone.kept.iter().any(|kept| kept.why == "has no original in public any more"), "{undone:#?}");
 }

@@ -66,7 +66,7 @@ enum Verb {
     Undo {
         /// Its number
         repair: i64,
-        /// Show what would be taken back, and do nothing
+        /// Show what would be taken back, and keep nothing of it
         #[arg(long)]
         dry_run: bool,
         /// Do not ask

@@ -10,6 +10,9 @@ use crate::{
 /// How many changes of one table are listed before the rest is counted.
 const SHOWN: usize = 5;
 
+const NOT_TRIED: &str =
+    "nothing was tried, since the role may not write: what the server would refuse is not foreseen\n";
+
 /// What a repair did, or would do, tenant by tenant, and the counts.
 pub(super) fn repair(report: &Report) -> String {
     let would = if report.dry_run { "would " } else { "" };
@@ -80,7 +83,7 @@ pub(super) fn repair(report: &Report) -> String {
         out += &format!("constraints were not looked at: {reason}\n");
     }
     if report.dry_run && !report.rehearsed {
-        out += "nothing was tried, since the role may not write: what the server would refuse is not foreseen\n";
+        out += NOT_TRIED;
     }
     if let Some(repair) = report.repair {
         out += &format!("remembered as repair {repair}: `tenantry repair undo {repair}` takes it back\n");
@@ -131,7 +134,8 @@ pub(super) fn undo(report: &UndoReport) -> String {
             out += &format!("    {sequence} {would}set back\n");
         }
         for constraint in &undone.loosened {
-            out += &format!("    {constraint} is NOT VALID now: rows refer in vain again\n");
+            let is = if report.dry_run { "would be NOT VALID" } else { "is NOT VALID now" };
+            out += &format!("    {constraint} {is}: rows refer in vain again\n");
         }
         for entry in &undone.kept {
             kept += 1;
@@ -146,7 +150,11 @@ pub(super) fn undo(report: &UndoReport) -> String {
     }
     let failed = report.tenants.iter().filter(|tenant| tenant.result.is_err()).count();
     let tenants = plural(report.tenants.len(), "tenant");
-    out + &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair)
+    out += &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair);
+    if report.dry_run && !report.rehearsed {
+        out += NOT_TRIED;
+    }
+    out
 }
 
 /// The repairs that are remembered, the newest first.
@@ -206,4 +214,48 @@ fn key(key: &serde_json::Value) -> String {
     let value = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let values: Vec<String> = key.as_object().into_iter().flat_map(|columns| columns.values()).map(value).collect();
     values.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::{
+        Error,
+        repair::{Kept, UndoneTenant},
+    };
+
+    #[test]
+    fn an_undo_tells_what_goes_what_stays_and_what_was_not_tried() {
+        let kept = |table: &str, why: &str| Kept { table: table.into(), key: "17".into(), why: why.into() };
+        let undone = Undone {
+            removed: vec![Copied { table: "invoices".into(), rows: 2 }],
+            emptied: vec![Filled { table: "users".into(), column: "updated_at".into(), rows: 1 }],
+            returned: vec![Copied { table: "invoices".into(), rows: 1 }],
+            constraints: vec!["users_fk of users".into()],
+            sequences: vec!["\"acme\".\"users_id_seq\"".into()],
+            loosened: vec!["invoices_fk".into()],
+            kept: vec![kept("public.invoices", "refers to a row of public.users that cannot come back")],
+        };
+        let tenants = [("acme", Ok(undone)), ("globex", Err(Error::NotReached { reason: "it was stopped".into() }))];
+        let tenants = tenants.map(|(schema, result)| UndoneTenant { schema: schema.into(), result }).into();
+        let mut report = UndoReport { repair: 3, dry_run: true, rehearsed: false, tenants };
+        assert_snapshot!(undo(&report), @r#"
+        acme
+            1 row of public.invoices would be put back
+            users_fk of users would be as it was
+            users.updated_at of 1 row would be emptied
+            2 copied rows of invoices would be removed
+            "acme"."users_id_seq" would be set back
+            invoices_fk would be NOT VALID: rows refer in vain again
+            kept: public.invoices 17 refers to a row of public.users that cannot come back
+        globex
+            failed: not reached: it was stopped; run it again
+        repair 3 would be taken back in 2 tenants, kept 1, 1 failed
+        nothing was tried, since the role may not write: what the server would refuse is not foreseen
+        "#);
+        report.rehearsed = true;
+        assert!(!undo(&report).contains("nothing was tried"));
+    }
 }

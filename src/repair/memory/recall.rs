@@ -2,8 +2,10 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Jsonb, Nullable, Text, Timestamptz},
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    dsl::sql,
+    select, sql_query,
+    sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text, Timestamptz},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -217,6 +219,15 @@ pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -
         .bind::<Array<BigInt>, _>(changes)
         .execute(conn)
         .map(|_| ())
+}
+
+/// Whether the role may write down here that something was taken back, on a server that takes writes.
+pub(in crate::repair) fn may_write(conn: &mut PgConnection) -> QueryResult<bool> {
+    select(sql::<Bool>(
+        "current_setting('transaction_read_only') = 'off' \
+         AND has_table_privilege('tenantry.repair_change', 'UPDATE')",
+    ))
+    .get_result(conn)
 }
 
 /// Whether anything was ever remembered, and the role may read it.

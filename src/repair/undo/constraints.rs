@@ -4,11 +4,11 @@ use diesel::{
     OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
     sql_query,
-    sql_types::{Bool, Text},
+    sql_types::{Bool, Nullable, Text},
 };
 use serde_json::Value;
 
-use super::tenant::Work;
+use super::{loose::commenting, tenant::Work};
 use crate::{
     Error, quote,
     repair::{
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
     let mut changes: Vec<PastChange> = work.of(What::Constraint).into_values().flatten().collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.id));
-    if !changes.is_empty() && !work.dry_run {
+    if !changes.is_empty() && work.writes() {
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
     }
     for change in changes {
@@ -40,7 +40,7 @@ pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(
             continue;
         };
         // Rows that were written since may not allow it, nor what was built upon it.
-        if !work.dry_run
+        if work.writes()
             && let Err(words) = attempt_as_owner(conn, |conn| conn.batch_execute(&statements))?
         {
             work.keep(&change.table, &change.key, &format!("cannot be as it was: {words}"));
@@ -59,11 +59,11 @@ fn may_be_null_again(
     column: &str,
 ) -> QueryResult<Option<String>> {
     #[derive(QueryableByName)]
-    struct Nullable {
+    struct Column {
         #[diesel(sql_type = Bool)]
         required: bool,
     }
-    let found: Option<Nullable> = sql_query(
+    let found: Option<Column> = sql_query(
         "SELECT a.attnotnull AS required FROM pg_catalog.pg_attribute a \
          JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND NOT a.attisdropped",
@@ -90,9 +90,12 @@ fn as_before(
     struct Now {
         #[diesel(sql_type = Text)]
         definition: String,
+        #[diesel(sql_type = Nullable<Text>)]
+        comment: Option<String>,
     }
     let now: Option<Now> = sql_query(
-        "SELECT pg_get_constraintdef(k.oid) AS definition FROM pg_catalog.pg_constraint k \
+        "SELECT pg_get_constraintdef(k.oid) AS definition, obj_description(k.oid, 'pg_constraint') AS comment \
+         FROM pg_catalog.pg_constraint k \
          JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3",
     )
@@ -101,14 +104,18 @@ fn as_before(
     .bind::<Text, _>(constraint)
     .get_result(conn)
     .optional()?;
-    if now.map(|now| now.definition) != after {
+    if now.as_ref().map(|now| &now.definition) != after.as_ref() {
         return Ok(None);
     }
     let (table, constraint) = (name(work, table), quote::identifier(constraint));
     let drop = format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}");
     Ok(Some(match before {
         Some((definition, name)) => {
-            format!("{drop}; ALTER TABLE {table} ADD CONSTRAINT {} {definition}", quote::identifier(&name))
+            let name = quote::identifier(&name);
+            // What somebody has written of the one holds for the other.
+            let comment = now.and_then(|now| now.comment);
+            let comment = commenting(&table, &name, comment.as_deref());
+            format!("{drop}; ALTER TABLE {table} ADD CONSTRAINT {name} {definition}{comment}")
         }
         None => drop,
     }))

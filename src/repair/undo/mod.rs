@@ -1,7 +1,13 @@
 //! Takes a repair back.
 
 mod constraints;
+mod copies;
 mod inserted;
+mod loose;
+mod needs;
+mod original;
+mod referrers;
+mod reinsert;
 mod report;
 mod returned;
 mod run;

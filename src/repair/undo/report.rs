@@ -12,6 +12,8 @@ pub struct UndoReport {
     pub repair: i64,
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// Whether a dry run tried what it tells, and rolled it back. A role that may only read cannot.
+    pub rehearsed: bool,
     /// The tenants that the repair had changed, but for those in which it was taken back before.
     pub tenants: Vec<UndoneTenant>,
 }

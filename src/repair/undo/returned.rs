@@ -1,58 +1,108 @@
 //! Puts the originals back that a repair has removed from `public`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
-    connection::SimpleConnection,
-    sql_query,
+    PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Text},
 };
 
-use super::{inserted::json, tenant::Work};
+use super::{needs::Needs, reinsert::reinsert, tenant::Work};
 use crate::{
-    quote,
+    Error,
     repair::{
         Copied,
+        attempt::attempt,
         memory::{PastChange, What},
         order::parents_first,
         rows,
     },
 };
 
-pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryResult<()> {
+pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
     let deleted = work.of(What::Deleted);
     if deleted.is_empty() {
         return Ok(());
     }
-    if !work.dry_run {
-        conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
-    }
-    for group in parents_first(deleted.keys().cloned(), &work.public.references) {
-        let mut free = BTreeMap::new();
-        for table in group {
-            let changes = &deleted[&table];
-            let back = those_that_are_gone(conn, work, &table, changes)?;
-            let (back, there): (Vec<_>, Vec<_>) = changes.iter().partition(|change| back.contains(&change.id));
-            for change in there {
-                work.keep(&format!("public.{table}"), &change.key, "is there again");
-            }
-            if !back.is_empty() {
-                free.insert(table, back);
+    let mut wanted = Vec::new();
+    for (table, changes) in &deleted {
+        let gone = those_that_are_gone(conn, work, table, changes)?;
+        for change in changes {
+            match gone.contains(&change.id) {
+                true => wanted.push(change.clone()),
+                false => work.keep(&format!("public.{table}"), &change.key, "is there again"),
             }
         }
-        if !work.dry_run {
-            insert(conn, work, &free)?;
-        }
-        for (table, changes) in free {
-            work.done.extend(changes.iter().map(|change| change.id));
-            work.undone.returned.push(Copied { table, rows: changes.len() as i64 });
-        }
     }
-    if !work.dry_run {
-        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+    let back = match work.writes() {
+        true => those_that_can(conn, work, wanted)?,
+        false => wanted,
+    };
+    for table in parents_first(deleted.into_keys(), &work.public.references).concat() {
+        let of_table: Vec<i64> = back.iter().filter(|change| change.table == table).map(|change| change.id).collect();
+        if !of_table.is_empty() {
+            work.undone.returned.push(Copied { table, rows: of_table.len() as i64 });
+            work.done.extend(of_table);
+        }
     }
     Ok(())
+}
+
+/// Puts them back, all at once or, where the server refuses something of it, all but that and what refers to it.
+fn those_that_can(
+    conn: &mut PgConnection,
+    work: &mut Work<'_>,
+    wanted: Vec<PastChange>,
+) -> Result<Vec<PastChange>, Error> {
+    let whole: Vec<&PastChange> = wanted.iter().collect();
+    if whole.is_empty() || attempt(conn, |conn| reinsert(conn, work, &whole))?.is_ok() {
+        return Ok(wanted);
+    }
+    let needs = Needs::look(conn, work, &wanted)?;
+    let (mut back, mut refused) = (BTreeSet::<i64>::new(), BTreeSet::<i64>::new());
+    let known: BTreeMap<i64, &PastChange> = wanted.iter().map(|change| (change.id, change)).collect();
+    // Half of them, and half of those, so that few that are refused are found among many in a few steps.
+    let mut parts = halves(needs.first_to_last());
+    while let Some(mut part) = parts.pop() {
+        part.retain(|id| !back.contains(id));
+        part.retain(|id| match needs.of(*id).iter().find(|one| refused.contains(*one)) {
+            None => true,
+            Some(missing) => {
+                let (change, missing) = (known[id], known[missing]);
+                let why = format!("refers to a row of public.{} that cannot come back", missing.table);
+                work.keep(&format!("public.{}", change.table), &change.key, &why);
+                refused.insert(*id);
+                false
+            }
+        });
+        let all: BTreeSet<i64> =
+            part.iter().flat_map(|id| needs.of(*id)).copied().filter(|id| !back.contains(id)).collect();
+        let rows: Vec<&PastChange> = all.iter().map(|id| known[id]).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        match attempt(conn, |conn| reinsert(conn, work, &rows))? {
+            Ok(()) => back.extend(all),
+            Err(words) if part.len() == 1 => {
+                let change = known[&part[0]];
+                work.keep(&format!("public.{}", change.table), &change.key, &format!("cannot come back: {words}"));
+                refused.insert(change.id);
+            }
+            Err(_) => parts.extend(halves(part)),
+        }
+    }
+    Ok(wanted.into_iter().filter(|change| back.contains(&change.id)).collect())
+}
+
+/// The second half and the first, so that the first is taken first.
+fn halves(mut all: Vec<i64>) -> Vec<Vec<i64>> {
+    match all.len() {
+        0 | 1 => vec![all],
+        many => {
+            let second = all.split_off(many / 2);
+            vec![second, all]
+        }
+    }
 }
 
 /// The changes whose row is not there.
@@ -61,13 +111,13 @@ fn those_that_are_gone(
     work: &Work<'_>,
     table: &str,
     changes: &[PastChange],
-) -> QueryResult<Vec<i64>> {
+) -> QueryResult<BTreeSet<i64>> {
     #[derive(QueryableByName)]
     struct Gone {
         #[diesel(sql_type = BigInt)]
         id: i64,
     }
-    let Some(structure) = work.public.tables.get(table) else { return Ok(Vec::new()) };
+    let Some(structure) = work.public.tables.get(table) else { return Ok(BTreeSet::new()) };
     // Rows without a key may be alike.
     let is_there = match rows::primary_key(structure) {
         Some(_) => {
@@ -81,44 +131,4 @@ fn those_that_are_gone(
         .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
         .load(conn)?;
     Ok(gone.into_iter().map(|row| row.id).collect())
-}
-
-/// Inserts rows of several tables in one statement, after which alone foreign keys are checked that cannot wait.
-fn insert(conn: &mut PgConnection, work: &Work<'_>, free: &BTreeMap<String, Vec<&PastChange>>) -> QueryResult<()> {
-    let (mut inserts, mut numbers, mut images) = (Vec::new(), Vec::new(), Vec::new());
-    for (at, (table, changes)) in free.iter().enumerate() {
-        let structure = &work.public.tables[table];
-        let types = rows::types(conn, "public", table)?;
-        // A column that was added since has its default.
-        let is_known =
-            |name: &str| changes.iter().any(|change| change.before.as_ref().is_some_and(|row| row.get(name).is_some()));
-        let (names, values): (Vec<String>, Vec<String>) = rows::written(structure)
-            .filter(|column| is_known(&column.name))
-            .map(|column| {
-                let kind = types.get(&column.name).map_or("text", String::as_str);
-                let value = format!("(u.before::jsonb ->> {})::{kind}", quote::literal(&column.name));
-                (quote::identifier(&column.name), value)
-            })
-            .unzip();
-        let overriding =
-            if structure.columns.iter().any(|column| column.identity) { "OVERRIDING SYSTEM VALUE" } else { "" };
-        inserts.push(format!(
-            "i{at} AS (INSERT INTO {} ({}) {overriding} SELECT {} FROM unnest($1, $2) u(at, before) WHERE u.at = {at})",
-            quote::qualified("public", table),
-            names.join(", "),
-            values.join(", "),
-        ));
-        for change in changes {
-            numbers.push(at as i64);
-            images.push(json(change.before.as_ref()));
-        }
-    }
-    if inserts.is_empty() {
-        return Ok(());
-    }
-    sql_query(format!("WITH {} SELECT", inserts.join(", ")))
-        .bind::<Array<BigInt>, _>(numbers)
-        .bind::<Array<Text>, _>(images)
-        .execute(conn)
-        .map(|_| ())
 }

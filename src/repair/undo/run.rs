@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use diesel::PgConnection;
 
-use super::{UndoReport, UndoneTenant, tenant::undo};
+use super::{UndoReport, UndoneTenant, tenant::Turn};
 use crate::{
     Error, SchemaName,
     repair::{memory, settings::keeping_settings},
@@ -25,7 +25,10 @@ impl Undo {
         Self { repair, dry_run: false, lock_timeout: Duration::from_secs(5), only: None }
     }
 
-    /// Reports what would be taken back, and reads only. Defaults to false.
+    /// Reports what would be taken back, and keeps nothing of it. Defaults to false.
+    ///
+    /// What it reports it has tried, tenant by tenant, and rolled back, so that it foresees what is kept and what fails;
+    /// for a role that may only read, it [reports](UndoReport::rehearsed) what would be tried.
     pub fn dry_run(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
@@ -54,13 +57,23 @@ impl Undo {
 
     fn carry_out(&self, conn: &mut PgConnection) -> Result<UndoReport, Error> {
         memory::find(conn, self.repair)?;
-        let mut report = UndoReport { repair: self.repair, dry_run: self.dry_run, tenants: Vec::new() };
+        let mut report =
+            UndoReport { repair: self.repair, dry_run: self.dry_run, rehearsed: self.dry_run, tenants: Vec::new() };
         let is_wanted =
             |name: &String| self.only.as_ref().is_none_or(|only| only.iter().any(|one| one.as_str() == name));
         for name in memory::schemas(conn, self.repair)?.into_iter().filter(is_wanted) {
             let schema: Result<SchemaName, _> = name.parse();
             let result = match schema {
-                Ok(schema) => undo(conn, &schema, self.repair, self.dry_run, self.lock_timeout),
+                Ok(schema) => {
+                    let turn = Turn { schema: &schema, repair: self.repair, patience: self.lock_timeout };
+                    match self.dry_run {
+                        true => turn.rehearse(conn).map(|(undone, rehearsed)| {
+                            report.rehearsed &= rehearsed;
+                            undone
+                        }),
+                        false => turn.take(conn),
+                    }
+                }
                 Err(source) => Err(Error::SchemaName { name: name.clone(), source }),
             };
             report.tenants.push(UndoneTenant { schema: name, result });

@@ -3,7 +3,7 @@
 use diesel::{PgConnection, QueryResult};
 use serde_json::Value;
 
-use super::tenant::Work;
+use super::tenant::{Extent, Work};
 use crate::repair::{
     memory::What,
     sequences::{Standing, largest, set, standing},
@@ -26,14 +26,15 @@ pub(super) fn set_back(conn: &mut PgConnection, work: &mut Work<'_>) -> QueryRes
             // While it was moved, others may have drawn from it too. Before, it may have been behind.
             let known = change.before.as_ref().and_then(|image| image["largest"].as_i64());
             let known = known.map_or(before.last_value, |largest| largest.max(before.last_value));
-            if !work.dry_run
+            if work.writes()
                 && let Some(column) = change.key["column"].as_str()
                 && largest(conn, work.schema, &table, column, name)?.is_some_and(|largest| largest > known)
             {
                 work.keep(&table, &change.key, "numbers rows that were written since");
                 continue;
             }
-            if !work.dry_run {
+            // No rollback would set it again.
+            if work.extent == Extent::Whole {
                 set(conn, name, before)?;
             }
             work.done.push(change.id);

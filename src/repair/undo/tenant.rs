@@ -24,49 +24,104 @@ pub(super) struct Work<'w> {
     pub(super) schema: &'w SchemaName,
     pub(super) tenant: Tables,
     pub(super) public: Tables,
-    pub(super) dry_run: bool,
+    pub(super) extent: Extent,
     pub(super) changes: Vec<PastChange>,
     pub(super) undone: Undone,
     /// The numbers of the changes that were taken back.
     pub(super) done: Vec<i64>,
 }
 
-pub(super) fn undo(
-    conn: &mut PgConnection,
-    schema: &SchemaName,
-    repair: i64,
-    dry_run: bool,
-    patience: Duration,
-) -> Result<Undone, Error> {
-    scope::transaction(conn, schema, |scoped: &mut TenantConn<'_>| {
-        begin(scoped, patience)?;
-        if !dry_run {
-            lock::schema(scoped, schema, patience)?;
+/// How far an undo goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// It reads.
+    Look,
+    /// It writes all but what no rollback would take back.
+    Rehearsal,
+    /// It writes.
+    Whole,
+}
+
+/// One tenant whose turn it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn<'t> {
+    pub(super) schema: &'t SchemaName,
+    pub(super) repair: i64,
+    pub(super) patience: Duration,
+}
+
+impl Turn<'_> {
+    /// Takes the repair back.
+    pub(super) fn take(self, conn: &mut PgConnection) -> Result<Undone, Error> {
+        let Self { schema, repair, .. } = self;
+        let undone = scope::transaction(conn, schema, |scoped| self.work(scoped, Extent::Whole))?;
+        tracing::info!(tenant.schema = %schema, "Took repair {repair} of `{schema}` back");
+        Ok(undone)
+    }
+
+    /// Does that, and rolls it back. A role that may not write down what it takes back is told what it would
+    /// try, and that it has not.
+    pub(super) fn rehearse(self, conn: &mut PgConnection) -> Result<(Undone, bool), Error> {
+        if !memory::may_write(conn)? {
+            let undone = scope::transaction(conn, self.schema, |scoped| self.work(scoped, Extent::Look))?;
+            return Ok((undone, false));
+        }
+        let tried = scope::transaction(conn, self.schema, |scoped| {
+            let undone = self.work(scoped, Extent::Rehearsal)?;
+            Err::<(), _>(Rehearsed::Done(Box::new(undone)))
+        });
+        match tried {
+            Err(Rehearsed::Done(undone)) => Ok((*undone, true)),
+            Err(Rehearsed::Failed(error)) => Err(error),
+            Ok(()) => Ok((Undone::default(), true)),
+        }
+    }
+
+    fn work(self, conn: &mut TenantConn<'_>, extent: Extent) -> Result<Undone, Error> {
+        let Self { schema, repair, patience } = self;
+        begin(conn, patience)?;
+        if extent != Extent::Look {
+            lock::schema(conn, schema, patience)?;
         }
         let mut work = Work {
             schema,
-            tenant: tables::read(scoped, schema)?,
-            public: tables::read(scoped, &SchemaName::public())?,
-            dry_run,
-            changes: memory::pending(scoped, repair, schema.as_str())?,
+            tenant: tables::read(conn, schema)?,
+            public: tables::read(conn, &SchemaName::public())?,
+            extent,
+            changes: memory::pending(conn, repair, schema.as_str())?,
             undone: Undone::default(),
             done: Vec::new(),
         };
-        returned::put_back(scoped, &mut work)?;
-        constraints::put_back(scoped, &mut work)?;
-        updated::empty(scoped, &mut work)?;
-        inserted::remove(scoped, &mut work)?;
-        sequences::set_back(scoped, &mut work)?;
-        if !dry_run {
-            memory::mark_undone(scoped, &work.done)?;
+        returned::put_back(conn, &mut work)?;
+        constraints::put_back(conn, &mut work)?;
+        updated::empty(conn, &mut work)?;
+        inserted::remove(conn, &mut work)?;
+        sequences::set_back(conn, &mut work)?;
+        if work.writes() {
+            memory::mark_undone(conn, &work.done)?;
         }
         work.undone.kept.sort();
-        tracing::info!(tenant.schema = %schema, "Took repair {repair} of `{schema}` back");
         Ok(work.undone)
-    })
+    }
+}
+
+/// Why a rehearsal was rolled back.
+enum Rehearsed {
+    Done(Box<Undone>),
+    Failed(Error),
+}
+
+impl From<Error> for Rehearsed {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Work<'_> {
+    pub(super) fn writes(&self) -> bool {
+        self.extent != Extent::Look
+    }
+
     /// What was done of this kind, by table, in order.
     pub(super) fn of(&self, what: What) -> BTreeMap<String, Vec<PastChange>> {
         let mut changes = BTreeMap::<String, Vec<PastChange>>::new();
@@ -79,6 +134,11 @@ impl Work<'_> {
     pub(super) fn keep(&mut self, table: &str, key: &Value, why: &str) {
         self.undone.kept.push(Kept { table: table.into(), key: text(key), why: why.into() });
     }
+}
+
+/// An image as it is bound.
+pub(super) fn json(image: Option<&Value>) -> String {
+    image.map_or_else(|| "null".into(), ToString::to_string)
 }
 
 /// A key as it is shown: its values, without the names of the columns.

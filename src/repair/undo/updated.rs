@@ -6,15 +6,15 @@ use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     connection::SimpleConnection,
     sql_query,
-    sql_types::{Array, BigInt, Text},
+    sql_types::{Array, BigInt, Bool, Text},
 };
 
-use super::{inserted::json, tenant::Work};
+use super::tenant::{Work, json};
 use crate::{
     Error, quote,
     repair::{
         Filled,
-        attempt::attempt,
+        attempt::{attempt, refusal},
         memory::{PastChange, What},
         rows::{self, Place},
     },
@@ -47,7 +47,7 @@ fn put_back(
         }
         _ => BTreeMap::new(),
     };
-    if !work.dry_run && !found.is_empty() {
+    if work.writes() && !found.is_empty() {
         // Somebody may have forbidden nulls since.
         match attempt(conn, |conn| set_null(conn, work, table, &column, &found))? {
             Ok(emptied) => found.retain(|id, _| emptied.contains(id)),
@@ -93,7 +93,7 @@ fn as_filled(
         table = work.tenant.only(&work.schema.quoted(), table),
         key = rows::key_image(structure, "t"),
         after = rows::image_of(std::iter::once(column), "t"),
-        lock = if work.dry_run { "" } else { "FOR UPDATE OF t" },
+        lock = if work.writes() { "FOR UPDATE OF t" } else { "" },
     ))
     .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
@@ -120,10 +120,12 @@ fn set_null(
     struct Emptied {
         #[diesel(sql_type = BigInt)]
         id: i64,
+        #[diesel(sql_type = Bool)]
+        empty: bool,
     }
     let emptied: Vec<Emptied> = sql_query(format!(
         "UPDATE {table} t SET {column} = NULL FROM unnest($1, $2) u(id, place) WHERE {at} AND {place} = u.place \
-         RETURNING u.id",
+         RETURNING u.id, t.{column} IS NULL AS empty",
         table = work.tenant.only(&work.schema.quoted(), table),
         column = quote::identifier(column),
         at = rows::is_at("t", 2),
@@ -132,6 +134,9 @@ fn set_null(
     .bind::<Array<BigInt>, _>(rows.keys().collect::<Vec<_>>())
     .bind::<Array<Text>, _>(rows.values().collect::<Vec<_>>())
     .load(conn)?;
+    if emptied.iter().any(|row| !row.empty) {
+        return Err(refusal(format!("a trigger of {table} fills {column} again")));
+    }
     conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
     Ok(emptied.into_iter().map(|row| row.id).collect())
 }

@@ -163,8 +163,11 @@ fn broken_in_public(world: &World) -> String {
 /// break it cannot be made so again.
 #[track_caller]
 fn undo(conn: &mut PgConnection, id: i64) -> Vec<(String, String)> {
-    let undone = Undo::new(id).run(conn).unwrap();
+    let [foreseen, undone] = [true, false].map(|dry_run| Undo::new(id).dry_run(dry_run).run(conn).unwrap());
     assert!(undone.is_healthy(), "{undone:#?}");
+    for (foreseen, undone) in foreseen.tenants.iter().zip(&undone.tenants) {
+        assert_eq!(foreseen.result.as_ref().unwrap(), undone.result.as_ref().unwrap(), "a dry run foresees it");
+    }
     let loosened = undone.tenants.iter().flat_map(|tenant| {
         let Undone { loosened, .. } = tenant.result.as_ref().unwrap();
         loosened.iter().map(|name| (tenant.schema.clone(), name.clone()))
