@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod ddl;
 pub(crate) mod engine;
 pub(crate) mod lock;
+pub(crate) mod own;
 pub mod pool;
 pub mod scope;
 pub(crate) mod statements;

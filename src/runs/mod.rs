@@ -6,6 +6,6 @@
 mod recall;
 mod remember;
 
+pub(crate) use recall::edited;
 pub use recall::{PastLine, PastRun, PastStep, applied, find, left, lines, list, steps};
-pub(crate) use recall::{edited, is_there};
 pub(crate) use remember::{Beginning, End, Step, begin, chose, end, insert_steps};

@@ -1,13 +1,15 @@
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
-    connection::SimpleConnection,
-    sql_query,
+    PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, BigInt, Jsonb, Nullable, Text},
 };
 use serde_json::Value;
 
-use super::{PastLine, is_there};
-use crate::{Error, pg::atomically, quote};
+use super::PastLine;
+use crate::{
+    Error,
+    pg::{atomically, own},
+    quote,
+};
 
 /// What is known of a run when it begins.
 pub(crate) struct Beginning<'r> {
@@ -44,9 +46,7 @@ pub(crate) fn begin(conn: &mut PgConnection, run: &Beginning<'_>) -> Result<i64,
         id: i64,
     }
     let begin = |conn: &mut PgConnection| {
-        if !is_there(conn)? {
-            conn.batch_execute(include_str!("tables.sql"))?;
-        }
+        own::have(conn, "run_step", include_str!("tables.sql"))?;
         sql_query("INSERT INTO tenantry.run (options, program, migrations) VALUES ($1, $2, $3) RETURNING id")
             .bind::<Jsonb, _>(&run.options)
             .bind::<Text, _>(run.program)

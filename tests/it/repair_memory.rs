@@ -4,7 +4,10 @@ use std::{thread, time::Duration};
 
 use diesel::{Connection, PgConnection};
 use tenantry::{
-    domain,
+    Fleet,
+    domain::{self, Registry},
+    migrate::Run,
+    pg,
     repair::{self, Repair, Report},
     testing::TestDatabase,
 };
@@ -64,4 +67,26 @@ fn a_first_repair_that_takes_long_fails_a_tenant_of_the_other_and_not_all_of_it(
     let error = globex.result.as_ref().unwrap_err().chain();
     assert!(error.contains("lock timeout"), "{error}");
     assert!(run(&mut db.connect(), only("globex")).is_healthy());
+}
+
+#[test]
+fn a_first_run_waits_for_a_first_repair_and_is_remembered_too() {
+    let db = ill();
+    let migrations = domain::migrations().unwrap();
+    thread::scope(|threads| {
+        let conn: &mut PgConnection = &mut db.connect();
+        conn.begin_test_transaction().unwrap();
+        run(conn, only("acme"));
+        let second = threads.spawn(|| {
+            let fleet = Fleet { migrations, directory: &Registry, rules: domain::rules() };
+            fleet.run(&Run::new(migrations), &|| pg::connect(db.config()))
+        });
+        thread::sleep(Duration::from_millis(1500));
+        diesel::connection::SimpleConnection::batch_execute(conn, "COMMIT").unwrap();
+        assert!(second.join().unwrap().is_ok());
+    });
+    assert_eq!(
+        db.text("SELECT concat((SELECT count(*) FROM tenantry.repair), (SELECT count(*) FROM tenantry.run))"),
+        "11"
+    );
 }

@@ -1,15 +1,14 @@
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
-    connection::SimpleConnection,
     result::Error as DieselError,
     sql_query,
     sql_types::{Array, BigInt, Nullable, Text},
 };
 
-use super::{What, recall::is_there};
+use super::What;
 use crate::{
     Error, SchemaName,
-    pg::{atomically, transient},
+    pg::{own, transient},
     quote,
 };
 
@@ -54,7 +53,7 @@ impl<'s> Recorder<'s> {
         if repair.is_some() {
             return Ok(Self { schema, repair, begun_here: false });
         }
-        have_tables(conn)?;
+        own::have(conn, "repair_change", include_str!("tables.sql")).map_err(failure)?;
         let row: Row = sql_query("INSERT INTO tenantry.repair (program) VALUES ($1) RETURNING id")
             .bind::<Text, _>(concat!("tenantry ", env!("CARGO_PKG_VERSION")))
             .get_result(conn)
@@ -112,30 +111,6 @@ impl<'s> Recorder<'s> {
         .execute(conn)
         .map(|_| ())
     }
-}
-
-/// Makes the tables where there are none. Whoever else is making them is waited for, and then has made them.
-fn have_tables(conn: &mut PgConnection) -> Result<(), Error> {
-    let mut tries = 0;
-    while !is_there(conn).map_err(failure)? {
-        tries += 1;
-        match atomically(conn, |conn| conn.batch_execute(include_str!("tables.sql"))).map_err(failure) {
-            Ok(()) => return Ok(()),
-            // `IF NOT EXISTS` does not see what another transaction has made and not committed.
-            Err(error) if tries < TRIES && is_collision(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Each of the tables may be somebody else's, and the schema.
-const TRIES: u32 = 5;
-
-fn is_collision(error: &Error) -> bool {
-    let (Error::Query(error) | Error::Record(error)) = error else { return false };
-    let DieselError::DatabaseError(_, about) = error else { return false };
-    ["already exists", "duplicate key", "tuple concurrently"].iter().any(|words| about.message().contains(words))
 }
 
 /// What passes is this tenant's failure alone; anything else would befall every other.
