@@ -5,28 +5,38 @@
 //! A [`Repair`] does it and remembers what it did, in the transaction of each tenant; an [`Undo`] takes it back.
 
 mod admit;
-mod apply;
 mod attempt;
 mod blueprint;
+mod carry_out;
+mod casts;
 mod claims;
 mod constraints;
+mod copy;
 mod earlier;
+mod fill;
+mod look;
+mod look_again;
 mod memory;
+mod neighbours;
 mod order;
 mod originals;
 mod outside;
+mod piecemeal;
 mod proposal;
 mod propose;
 mod prune;
 mod report;
+mod roots;
 mod rows;
 mod run;
 mod sequences;
 mod settings;
+mod strays;
 mod tenant;
 mod turns;
 mod undo;
 mod walk;
+mod why;
 
 pub use memory::{PastChange, PastRepair, What, changes, find, list};
 pub use report::{Advanced, Constrained, Copied, Filled, How, Left, Outcome, Reason, Report, TenantReport};

@@ -1,23 +1,10 @@
 //! The repair of one tenant, in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use diesel::{PgConnection, QueryResult};
 
 use super::{
-    Filled, Left, Outcome, Reason,
-    attempt::{attempt, may_not_write},
-    blueprint::Blueprints,
-    claims::Claims,
-    constraints::{self, Cure},
-    memory::Recorder,
-    proposal::{Excluded, Proposal, Roots},
-    propose::Proposer,
-    rows::Row,
-    run::Repair,
-    sequences,
-    settings::begin,
-    walk::left,
+    Outcome, attempt::may_not_write, blueprint::Blueprints, claims::Claims, constraints, memory::Recorder,
+    proposal::Excluded, propose::Proposer, run::Repair, sequences, settings::begin,
 };
 use crate::{
     Error,
@@ -134,134 +121,6 @@ impl Turn<'_> {
         doctor::examine_rows(conn, self.tenant, self.repair.rules, tables, public, belongings.as_ref())
     }
 
-    /// Copies rows: all at once or, where the server refuses something of it, what belongs to each row by itself.
-    fn copy(
-        &self,
-        conn: &mut PgConnection,
-        proposer: &Proposer<'_>,
-        proposal: &Proposal,
-        recorder: &Recorder<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<Excluded, Error> {
-        let mut refused = Excluded::new();
-        if proposal.tables().is_empty() || attempt(conn, |conn| proposer.copy_all(conn, proposal, recorder))?.is_ok() {
-            return Ok(refused);
-        }
-        let mut whole = Proposal::default();
-        for ((table, place), (row, rows)) in proposer.roots(conn)? {
-            if whole.has(&table, &place) {
-                continue;
-            }
-            let root = Roots::from([((table.clone(), place.clone()), (row.clone(), rows))]);
-            let mut part = proposer.closed(conn, &root, refused.clone())?;
-            part.left.retain(|left| !is_done(&part.claims, &whole, left));
-            match attempt(conn, |conn| proposer.copy_all(conn, &part, recorder))? {
-                Ok(()) => {
-                    for (rows, all) in [(part.copies, &mut whole.copies), (part.renumbered, &mut whole.renumbered)] {
-                        rows.into_iter().for_each(|(table, rows)| all.entry(table).or_default().extend(rows));
-                    }
-                }
-                Err(words) => {
-                    let why = left(&table, &row, Reason::Refused { words }, &root);
-                    outcome.left.push(why.clone());
-                    refused.insert((table, place), why);
-                }
-            }
-            for left in part.left {
-                if !outcome.left.contains(&left) {
-                    outcome.left.push(left);
-                }
-            }
-        }
-        outcome.copied = whole.outcome().copied;
-        outcome.left.sort();
-        Ok(refused)
-    }
-
-    fn fill(
-        &self,
-        conn: &mut PgConnection,
-        proposer: &Proposer<'_>,
-        recorder: &Recorder<'_>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Error> {
-        for filled in std::mem::take(&mut outcome.filled) {
-            let rule = proposer
-                .examined
-                .fills(self.repair.rules)
-                .find(|fill| (&fill.table, &fill.column) == (&filled.table, &filled.column));
-            let Some(rule) = rule else { continue };
-            match attempt(conn, |conn| proposer.fill(conn, rule, recorder))? {
-                // Somebody else has been faster.
-                Ok(0) => {}
-                Ok(rows) => outcome.filled.push(Filled { rows, ..filled }),
-                Err(words) => {
-                    let reason = Reason::Refused { words };
-                    outcome.left.push(Left { table: filled.table, key: filled.column, rows: 0, reason });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the checks again that had found what was repaired.
-    fn look_again(
-        &self,
-        conn: &mut PgConnection,
-        before: &Examined,
-        refused: &Excluded,
-        done: &Outcome,
-    ) -> Result<(), Error> {
-        let schema = &self.tenant.schema;
-        // The tables and their columns are the same.
-        let after = self.examine_rows(conn, before.tenant.clone())?;
-        let Outcome { filled, copied, left, .. } = self.proposer(&after).propose(conn, refused)?.outcome();
-        let is_new = |one: &&Left| {
-            one.rows > 0 && !done.left.iter().any(|known| (&known.table, &known.key) == (&one.table, &one.key))
-        };
-        if let Some(left) = left.iter().find(is_new) {
-            let reason = format!("after it, rows refer in vain to {} {}, which {}", left.table, left.key, left.reason);
-            return Err(Error::Repair { schema: schema.clone(), reason });
-        }
-        let is_left = |one: &Filled| done.left.iter().any(|left| (&left.table, &left.key) == (&one.table, &one.column));
-        let is_behind = |one: &Symptom| matches!(one.problem, Problem::SequenceBehind { .. });
-        // A rehearsal moves no sequence.
-        match copied.is_empty()
-            && filled.iter().all(is_left)
-            && (self.rehearsal || !after.findings.iter().any(is_behind))
-        {
-            true => Ok(()),
-            false => Err(self.still_ill()),
-        }
-    }
-
-    /// Compares the constraints again with what the migrations make.
-    fn look_again_at_constraints(
-        &self,
-        conn: &mut PgConnection,
-        tables: &Tables,
-        done: &mut Outcome,
-        cures: &[Cure],
-    ) -> Result<(), Error> {
-        let wanting = self.common.blueprints.cures_left(conn, &self.tenant.schema, tables)?;
-        let is_of = |left: &Left, cure: &Cure| (&left.table, &left.key) == (&cure.what.table, &cure.what.name);
-        if wanting.iter().any(|cure| !done.left.iter().any(|left| is_of(left, cure))) {
-            return Err(self.still_ill());
-        }
-        // What somebody else has put right since that was looked at could not be done again.
-        let is_one = |left: &Left, cures: &[Cure]| cures.iter().any(|cure| is_of(left, cure));
-        done.left.retain(|left| is_one(left, &wanting) || !is_one(left, cures));
-        Ok(())
-    }
-
-    fn still_ill(&self) -> Error {
-        Error::Repair {
-            schema: self.tenant.schema.clone(),
-            reason: "after it, there was still something to repair; somebody may be writing the same rows: try again"
-                .into(),
-        }
-    }
-
     pub(super) fn proposer<'p>(&'p self, examined: &'p Examined) -> Proposer<'p> {
         Proposer {
             tenant: self.tenant,
@@ -275,12 +134,6 @@ impl Turn<'_> {
             rehearsal: self.rehearsal,
         }
     }
-}
-
-/// Whether the row was copied a moment ago, maybe under another number.
-fn is_done(known: &BTreeMap<String, BTreeSet<Row>>, done: &Proposal, left: &Left) -> bool {
-    let mut rows = known.get(&left.table).into_iter().flatten().filter(|row| row.key == left.key);
-    rows.any(|row| done.has(&left.table, &row.place))
 }
 
 /// Why a rehearsal was rolled back.
