@@ -1,14 +1,12 @@
 //! What reaches out of a schema, or into one.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, Text},
 };
 
 use super::{Finding, Fix, Kind, draft::Draft};
-use crate::structure::{self, Structure};
+use crate::structure;
 
 /// Something in one schema that is bound to something in another.
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
@@ -98,61 +96,5 @@ impl Leak {
         let fix = Fix::None("it stands in the way of dropping, renaming and moving the tenant: drop it".into());
         let draft = Draft::new(self.kind(), says, fix).table(target_name).examples(1, vec![format!("{from}.{name}")]);
         draft.of(&self.target_schema)
-    }
-}
-
-/// The functions of a structure that name another schema in their text.
-pub(super) fn functions(structure: &Structure, schemas: &BTreeSet<String>) -> Vec<Draft> {
-    use structure::Kind::{Aggregate, Function, Procedure};
-    let is_function = |object: &&structure::Object| matches!(object.kind, Function | Procedure | Aggregate);
-    let mut drafts = Vec::new();
-    for object in structure.objects.iter().filter(is_function) {
-        let mut named = BTreeMap::<String, ()>::new();
-        for fact in &object.facts {
-            named.extend(qualifiers(fact).into_iter().chain(paths(fact)).map(|name| (name, ())));
-        }
-        let is_other = |name: &String| schemas.contains(name) && *name != structure.schema.as_str();
-        let others: Vec<String> = named.into_keys().filter(is_other).collect();
-        if !others.is_empty() {
-            let says = format!("{} {} names schema {}", object.kind, object.name, others.join(", "));
-            let fix = Fix::None("make it again with bare names, which follow the caller's path".into());
-            let draft = Draft::new(Kind::FunctionLeak, says, fix);
-            drafts.push(draft.examples(others.len() as u64, others).covering(object.kind, None, &object.name));
-        }
-    }
-    drafts
-}
-
-/// Every name that a dot follows.
-fn qualifiers(text: &str) -> Vec<String> {
-    let is_name = |c: char| c.is_alphanumeric() || "_$".contains(c);
-    let dots = text.match_indices('.').map(|(at, _)| &text[..at]);
-    let before = |text: &str| -> Option<String> {
-        if let Some(quoted) = text.strip_suffix('"') {
-            let start = quoted.rfind('"')?;
-            return Some(quoted[start + 1..].into());
-        }
-        let start =
-            text.rfind(|c| !is_name(c)).map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
-        let after_dot = text[..start].ends_with('.');
-        (start < text.len() && !after_dot).then(|| text[start..].to_lowercase())
-    };
-    dots.filter_map(before).collect()
-}
-
-/// The schemas that a function puts on its path.
-fn paths(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("SET search_path TO "));
-    lines.flat_map(|path| path.split(", ").map(|name| name.trim_matches(['\'', '"']).to_owned())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_stands_before_a_dot_is_a_schema() {
-        assert_eq!(qualifiers("SELECT Acme.f(x.a), \"Big Co\".t.c FROM 1.5"), ["acme", "x", "Big Co", "1"]);
-        assert_eq!(paths("AS x\n SET search_path TO 'acme', 'pg_temp'\nAS"), ["acme", "pg_temp"]);
     }
 }

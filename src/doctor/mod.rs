@@ -4,6 +4,7 @@
 //! for a [repair](crate::repair).
 
 mod belongings;
+mod bodies;
 mod check;
 mod crew;
 mod draft;
@@ -23,6 +24,7 @@ mod schemas;
 mod strays;
 mod visit;
 mod wanted;
+mod words;
 
 pub(crate) use belongings::{Belongings, Title};
 pub use examine::{Examined, Problem, Symptom, examine};

@@ -8,6 +8,8 @@ mod cli;
 mod cli_runs;
 mod crash;
 mod doctor;
+mod doctor_functions;
+mod doctor_owners;
 mod fleet;
 mod incident;
 mod layers;
