@@ -78,7 +78,8 @@ impl<'v> Visit<'v> {
             quietly(conn, patience, |conn| {
                 let structures = Reader::new().read(conn, &chunk)?;
                 let mut tables = tables::read_many(conn, &names)?;
-                let leaks = leaks::read(conn, &names)?;
+                let mut leaks = leaks::read(conn, &names)?;
+                leaks.retain(|leak| !leak.is_of_function());
                 let bodies = bodies::read(conn, &structures.values().collect::<Vec<_>>())?;
                 let with_rest = |((schema, structure), bodies): ((SchemaName, Structure), Vec<Body>)| {
                     let tables = tables.remove(schema.as_str()).unwrap_or_default();
