@@ -13,8 +13,11 @@ use super::{
     rows::Answer,
 };
 use crate::{
-    SchemaName,
-    pg::tables::{Reference, Tables},
+    Error, SchemaName,
+    pg::{
+        self,
+        tables::{Reference, Tables},
+    },
     quote,
 };
 
@@ -354,4 +357,36 @@ pub(super) fn look(
         filled.extend(found.into_iter().map(|row| twins[row.at as usize].clone()));
     }
     Ok((readable, filled))
+}
+
+/// What [`look`] finds out, and the tables that it could not look at, with the reason.
+pub(super) type Looked = (BTreeSet<String>, BTreeSet<String>, Vec<(String, String)>);
+
+/// Looks at these tables as [`look`] does, and does without those that are locked, or of which a policy hides rows.
+pub(super) fn look_patiently(
+    conn: &mut PgConnection,
+    public: &Tables,
+    tables: &BTreeSet<String>,
+) -> Result<Looked, Error> {
+    let all: Result<_, Error> = pg::atomically(conn, |conn| Ok(look(conn, public, tables)?));
+    match all {
+        Ok((readable, filled)) => return Ok((readable, filled, Vec::new())),
+        Err(error) if pg::is_lost(conn) => return Err(error),
+        Err(_) => {}
+    }
+    let (mut readable, mut filled) = look(conn, public, &BTreeSet::new())?;
+    let mut failed = Vec::new();
+    for name in tables {
+        let one = BTreeSet::from([name.clone()]);
+        let found: Result<_, Error> = pg::atomically(conn, |conn| Ok(look(conn, public, &one)?));
+        match found {
+            Ok((_, found)) => filled.extend(found),
+            Err(error) if pg::is_lost(conn) => return Err(error),
+            Err(error) => {
+                readable.remove(name);
+                failed.push((name.clone(), error.chain()));
+            }
+        }
+    }
+    Ok((readable, filled, failed))
 }

@@ -37,17 +37,32 @@ impl<'v> Visit<'v> {
         let common = majority(patients.iter().filter_map(|patient| patient.build));
         let usual = common.map(|build| builds[build].like.clone());
         let tenants: BTreeSet<String> = expected.iter().cloned().collect();
-        self.around = quietly(conn, self.doctor.statement_timeout, |conn| {
+        let parents = self.doctor.rules.shared.iter().map(|shared| shared.parent.clone());
+        let asked: BTreeSet<String> = tenants.iter().cloned().chain(parents).collect();
+        let (around, failed) = quietly(conn, self.doctor.statement_timeout, |conn| {
             let public = tables::read(conn, &SchemaName::public())?;
-            let (readable, filled) = strays::look(conn, &public, &tenants)?;
+            let (readable, mut filled, failed) = strays::look_patiently(conn, &public, &asked)?;
+            filled.retain(|name| tenants.contains(name));
             let usual = usual.map(|schema| tables::read(conn, &schema)).transpose()?.unwrap_or_default();
-            Ok(Surroundings { public, readable, filled, usual })
+            Ok((Surroundings { public, readable, filled, usual }, failed))
         })?;
+        self.around = around;
+        let public = SchemaName::public();
+        let is_forbidden = |name: &&String| {
+            let around = &self.around;
+            around.public.tables.contains_key(*name) && !around.readable.contains(*name)
+        };
+        let forbidden = asked.iter().filter(is_forbidden).map(|name| (name.clone(), "the role may not read it".into()));
+        let forbidden: BTreeMap<String, String> = forbidden.chain(failed).collect();
+        for (name, reason) in forbidden.iter().filter(|(name, _)| tenants.contains(*name)) {
+            self.note(&format!("rows of public.{name}"), reason, [&public].into_iter());
+        }
         for shared in &self.doctor.rules.shared {
             if self.around.public.tables.contains_key(&shared.parent) && !self.around.readable.contains(&shared.parent)
             {
                 let what = format!("references to public.{}", shared.parent);
-                self.note(&what, "the role may not read it", patients.iter().map(|one| &one.entry.schema));
+                let reason = forbidden.get(&shared.parent).map_or("the role may not read it", String::as_str);
+                self.note(&what, reason, patients.iter().map(|one| &one.entry.schema));
             }
         }
         Ok(())

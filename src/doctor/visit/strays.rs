@@ -15,7 +15,7 @@ use crate::{
         rows::Answer,
         strays::{Claim, Contested, Owned},
     },
-    pg::tables,
+    pg::{self, tables},
 };
 
 /// How many tenants one transaction asks for what is missing.
@@ -39,9 +39,18 @@ impl<'v> Visit<'v> {
         let patience = self.doctor.statement_timeout;
         let all: Vec<String> = ids.keys().cloned().collect();
         let everyone: Vec<String> = self.names.keys().cloned().collect();
-        let (owners, contested) = quietly(conn, patience, |conn| {
+        let read = quietly(conn, patience, |conn| {
             Ok((owned.owners(conn, &all)?, Contested::new(owned.contested(conn, &everyone)?)))
-        })?;
+        });
+        let (owners, contested) = match read {
+            Ok(read) => read,
+            Err(error) if pg::is_lost(conn) => return Err(error),
+            Err(error) => {
+                let reason = error.chain();
+                self.note("whose the rows of public are", &reason, [&SchemaName::public()].into_iter());
+                return Ok(());
+            }
+        };
         let mut tables_of = BTreeMap::<(SchemaName, String), Vec<String>>::new();
         for (table, id) in owners {
             let Some(schema) = ids.get(&id) else { continue };
