@@ -6,6 +6,7 @@
 mod belongings;
 mod bodies;
 mod check;
+mod contested;
 mod crew;
 mod draft;
 mod drift;
@@ -13,6 +14,7 @@ mod examine;
 mod history;
 mod kind;
 mod leaks;
+mod look;
 mod plan;
 mod quiet;
 mod report;

@@ -14,9 +14,9 @@ use crate::{
         draft::Draft,
         drift, history,
         history::Standing,
+        look,
         plan::{self, Planner, Surroundings},
         quiet::quietly,
-        strays,
         wanted::majority,
     },
     pg::tables,
@@ -41,7 +41,7 @@ impl<'v> Visit<'v> {
         let asked: BTreeSet<String> = tenants.iter().cloned().chain(parents).collect();
         let (around, failed) = quietly(conn, self.doctor.statement_timeout, |conn| {
             let public = tables::read(conn, &SchemaName::public())?;
-            let (readable, mut filled, failed) = strays::look_patiently(conn, &public, &asked)?;
+            let (readable, mut filled, failed) = look::look_patiently(conn, &public, &asked)?;
             filled.retain(|name| tenants.contains(name));
             let usual = usual.map(|schema| tables::read(conn, &schema)).transpose()?.unwrap_or_default();
             Ok((Surroundings { public, readable, filled, usual }, failed))

@@ -10,10 +10,11 @@ use crate::{
     directory::Listing,
     doctor::{
         EXAMPLES, Fix, Kind,
+        contested::Contested,
         draft::{Draft, plural},
         quiet::quietly,
         rows::Answer,
-        strays::{Claim, Contested, Owned},
+        strays::{Claim, Owned},
     },
     pg::{self, tables},
 };
