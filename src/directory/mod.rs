@@ -24,6 +24,15 @@ pub trait TenantDirectory {
     /// [`Error::NoRegistry`] when there is no such list in this database.
     fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error>;
 
+    /// Every tenant that there is, also where only some of them are listed. Defaults to those that are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](TenantDirectory::list).
+    fn everyone(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
+        self.list(conn)
+    }
+
     /// Whether these are all the tenants of the database. Defaults to true.
     ///
     /// Where they are not, a run that goes back leaves `public` alone.

@@ -58,6 +58,10 @@ impl TenantDirectory for Selected<'_> {
         Ok(self.choose(all))
     }
 
+    fn everyone(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
+        self.directory.everyone(conn)
+    }
+
     fn is_whole(&self) -> bool {
         self.globs.is_empty() && self.except.is_empty() && self.only == Only::All && self.directory.is_whole()
     }
@@ -107,6 +111,10 @@ impl TenantDirectory for Named<'_> {
         listing.tenants.retain(|tenant| self.names.contains(tenant.schema.as_str()));
         listing.refused.retain(|(name, _)| self.names.contains(name));
         Ok(listing)
+    }
+
+    fn everyone(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
+        self.directory.everyone(conn)
     }
 
     fn is_whole(&self) -> bool {

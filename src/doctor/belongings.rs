@@ -3,9 +3,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::{PgConnection, QueryResult};
 
 use super::{
-    Rules,
+    Rules, look,
     plan::Surroundings,
-    strays::{self, Claim, Owned, Stray},
+    strays::{Claim, Owned, Stray},
 };
 use crate::{SchemaName, directory::TenantEntry, pg::tables::Tables};
 
@@ -33,7 +33,7 @@ impl Belongings {
             tenants.iter().filter_map(|tenant| Some((tenant.id?.to_string(), &tenant.schema))).collect();
         let ids: Vec<String> = by_id.keys().cloned().collect();
         let Some(column) = rules.owner_column.as_ref().filter(|_| !ids.is_empty()) else { return Ok(None) };
-        let (readable, filled) = strays::look(conn, public, tables)?;
+        let (readable, filled) = look::look(conn, public, tables)?;
         let around = Surroundings { public: public.clone(), readable, filled, usual: Tables::default() };
         let owned = Owned::new(&around, column);
         if owned.is_empty() {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{
     Fix, Kind, Severity,
+    bodies::{self, Body},
     draft::{Covers, Draft},
-    leaks::{self, Leak},
+    leaks::Leak,
 };
 use crate::structure::{self, Change, Difference, Structure, compare};
 
@@ -20,15 +21,16 @@ pub(super) struct Wanted {
     pub(super) made: bool,
 }
 
-/// What is wrong with how a schema is built.
+/// What is wrong with how a schema is built, which is called `own`: functions may name one schema in many.
 pub(super) fn drafts(
     found: &Structure,
-    leaks: &[&Leak],
+    leaks: &[Leak],
+    bodies: &[Body],
     wanted: Option<&Wanted>,
-    schemas: &BTreeSet<String>,
+    own: &str,
 ) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = leaks.iter().map(|leak| leak.outwards()).collect();
-    drafts.extend(leaks::functions(found, schemas));
+    let mut drafts: Vec<Draft> = leaks.iter().map(Leak::outwards).collect();
+    drafts.extend(bodies::outwards(bodies, own));
     drafts.extend(found.objects.iter().filter_map(suspicious));
     let Some(wanted) = wanted else { return drafts };
     let differences = compare(&wanted.structure, found);

@@ -63,7 +63,7 @@ kinds! {
     Conflict "conflict" Warning "public has other rows under keys of a tenant",
     Copy "copy" Notice "public has the same rows as a tenant",
     ForeignKeyLeak "foreign-key-leak" Error "foreign keys reach out of a schema, or into one",
-    DefaultLeak "default-leak" Error "defaults use what is in another schema",
+    DefaultLeak "default-leak" Error "defaults, types, checks, indexes or policies use what is in another schema",
     ViewLeak "view-leak" Error "views read what is in another schema",
     FunctionLeak "function-leak" Error "functions name another schema",
     TriggerLeak "trigger-leak" Error "triggers call a function of another schema",

@@ -1,14 +1,12 @@
 //! What reaches out of a schema, or into one.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, Text},
 };
 
 use super::{Finding, Fix, Kind, draft::Draft};
-use crate::structure::{self, Structure};
+use crate::structure;
 
 /// Something in one schema that is bound to something in another.
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
@@ -33,126 +31,78 @@ pub(super) fn read(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<Vec
 }
 
 impl Leak {
+    /// Whether a function is bound: its text tells that of a tenant's own, too.
+    pub(super) fn is_of_function(&self) -> bool {
+        self.kind == "function"
+    }
+
     fn kind(&self) -> Kind {
         match self.kind.as_str() {
             "foreign key" => Kind::ForeignKeyLeak,
             "trigger" => Kind::TriggerLeak,
             "inheritance" => Kind::InheritanceLeak,
-            "default" => Kind::DefaultLeak,
-            _ => Kind::ViewLeak,
+            "function" => Kind::FunctionLeak,
+            "view" | "materialized view" | "rule" => Kind::ViewLeak,
+            _ => Kind::DefaultLeak,
+        }
+    }
+
+    /// What of this table, told with its schema or without, is bound to this.
+    fn says(&self, table: &str, to: &str) -> String {
+        let Self { kind, name, schema, .. } = self;
+        match kind.as_str() {
+            "foreign key" => format!("foreign key {name} of {table} refers to {to}"),
+            "trigger" => format!("trigger {name} of {table} calls {to}"),
+            "inheritance" => format!("table {table} inherits from {to}"),
+            "view" | "materialized view" => format!("view {table} reads {to}"),
+            "default" => format!("the default of {table}.{name} uses {to}"),
+            "type" => format!("column {table}.{name} has the type {to}"),
+            "generated column" => format!("column {table}.{name} is computed by {to}"),
+            "function" => format!("function {schema}.{name} names {to}"),
+            _ => format!("{kind} {name} of {table} uses {to}"),
+        }
+    }
+
+    /// The object that is bound: what it is, whether it is a part of the table, and its name.
+    fn object(&self) -> (structure::Kind, bool, &str) {
+        use structure::Kind::{Column, Constraint, Index, MaterializedView, Policy, Rule, Table, Trigger, View};
+        match self.kind.as_str() {
+            "foreign key" | "constraint" => (Constraint, true, &self.name),
+            "trigger" => (Trigger, true, &self.name),
+            "index" => (Index, true, &self.name),
+            "policy" => (Policy, true, &self.name),
+            "rule" => (Rule, true, &self.name),
+            "inheritance" => (Table, false, &self.table),
+            "view" => (View, false, &self.table),
+            "materialized view" => (MaterializedView, false, &self.table),
+            _ => (Column, true, &self.name),
         }
     }
 
     /// The finding in the schema that it reaches out of.
     pub(super) fn outwards(&self) -> Draft {
         let Self { table, name, target_schema, target_name, .. } = self;
-        let to = format!("{target_schema}.{target_name}");
-        let own = "make it again, bound to the tenant's own";
-        let (says, fix, kind, part_of, object) = match self.kind() {
-            Kind::ForeignKeyLeak => (
-                format!("foreign key {name} of {table} refers to {to}"),
-                own,
-                structure::Kind::Constraint,
-                Some(table.as_str()),
-                name,
-            ),
-            Kind::TriggerLeak => (
-                format!("trigger {name} of {table} calls {to}"),
-                own,
-                structure::Kind::Trigger,
-                Some(table.as_str()),
-                name,
-            ),
-            Kind::InheritanceLeak => (
-                format!("table {table} inherits from {to}"),
-                "ALTER TABLE … NO INHERIT, or DETACH PARTITION, once it is known whose the rows are",
-                structure::Kind::Table,
-                None,
-                table,
-            ),
-            Kind::DefaultLeak => (
-                format!("the default of {table}.{name} uses {to}"),
-                own,
-                structure::Kind::Column,
-                Some(table.as_str()),
-                name,
-            ),
-            _ if name == "_RETURN" => (format!("view {table} reads {to}"), own, structure::Kind::View, None, table),
-            _ => (format!("rule {name} of {table} uses {to}"), own, structure::Kind::Rule, Some(table.as_str()), name),
+        let fix = match self.kind() {
+            Kind::InheritanceLeak => {
+                "ALTER TABLE … NO INHERIT, or DETACH PARTITION, once it is known whose the rows are"
+            }
+            _ if self.kind == "type" => "ALTER COLUMN … TYPE to one of PostgreSQL's own or of public",
+            _ => "make it again, bound to the tenant's own",
         };
+        let says = self.says(table, &format!("{target_schema}.{target_name}"));
+        let (kind, is_part, object) = self.object();
         let draft = Draft::new(self.kind(), says, Fix::None(fix.into())).table(table);
-        draft.examples(1, vec![name.clone()]).covering(kind, part_of, object)
+        draft.examples(1, vec![name.clone()]).covering(kind, is_part.then_some(table.as_str()), object)
     }
 
     /// The finding in the tenant that something from elsewhere reaches into.
     pub(super) fn inwards(&self) -> Finding {
         let Self { schema, table, name, target_name, .. } = self;
         let from = format!("{schema}.{table}");
-        let says = match self.kind() {
-            Kind::ForeignKeyLeak => format!("foreign key {name} of {from} refers to its {target_name}"),
-            Kind::TriggerLeak => format!("trigger {name} of {from} calls its {target_name}"),
-            Kind::InheritanceLeak => format!("table {from} inherits from its {target_name}"),
-            Kind::DefaultLeak => format!("the default of {from}.{name} uses its {target_name}"),
-            _ => format!("view {from} reads its {target_name}"),
-        };
+        let says = self.says(&from, &format!("its {target_name}"));
         let fix = Fix::None("it stands in the way of dropping, renaming and moving the tenant: drop it".into());
-        let draft = Draft::new(self.kind(), says, fix).table(target_name).examples(1, vec![format!("{from}.{name}")]);
+        let example = if self.is_of_function() { format!("{schema}.{name}") } else { format!("{from}.{name}") };
+        let draft = Draft::new(self.kind(), says, fix).table(target_name).examples(1, vec![example]);
         draft.of(&self.target_schema)
-    }
-}
-
-/// The functions of a structure that name another schema in their text.
-pub(super) fn functions(structure: &Structure, schemas: &BTreeSet<String>) -> Vec<Draft> {
-    use structure::Kind::{Aggregate, Function, Procedure};
-    let is_function = |object: &&structure::Object| matches!(object.kind, Function | Procedure | Aggregate);
-    let mut drafts = Vec::new();
-    for object in structure.objects.iter().filter(is_function) {
-        let mut named = BTreeMap::<String, ()>::new();
-        for fact in &object.facts {
-            named.extend(qualifiers(fact).into_iter().chain(paths(fact)).map(|name| (name, ())));
-        }
-        let is_other = |name: &String| schemas.contains(name) && *name != structure.schema.as_str();
-        let others: Vec<String> = named.into_keys().filter(is_other).collect();
-        if !others.is_empty() {
-            let says = format!("{} {} names schema {}", object.kind, object.name, others.join(", "));
-            let fix = Fix::None("make it again with bare names, which follow the caller's path".into());
-            let draft = Draft::new(Kind::FunctionLeak, says, fix);
-            drafts.push(draft.examples(others.len() as u64, others).covering(object.kind, None, &object.name));
-        }
-    }
-    drafts
-}
-
-/// Every name that a dot follows.
-fn qualifiers(text: &str) -> Vec<String> {
-    let is_name = |c: char| c.is_alphanumeric() || "_$".contains(c);
-    let dots = text.match_indices('.').map(|(at, _)| &text[..at]);
-    let before = |text: &str| -> Option<String> {
-        if let Some(quoted) = text.strip_suffix('"') {
-            let start = quoted.rfind('"')?;
-            return Some(quoted[start + 1..].into());
-        }
-        let start =
-            text.rfind(|c| !is_name(c)).map_or(0, |at| at + text[at..].chars().next().map_or(1, char::len_utf8));
-        let after_dot = text[..start].ends_with('.');
-        (start < text.len() && !after_dot).then(|| text[start..].to_lowercase())
-    };
-    dots.filter_map(before).collect()
-}
-
-/// The schemas that a function puts on its path.
-fn paths(text: &str) -> Vec<String> {
-    let lines = text.lines().filter_map(|line| line.trim().strip_prefix("SET search_path TO "));
-    lines.flat_map(|path| path.split(", ").map(|name| name.trim_matches(['\'', '"']).to_owned())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_stands_before_a_dot_is_a_schema() {
-        assert_eq!(qualifiers("SELECT Acme.f(x.a), \"Big Co\".t.c FROM 1.5"), ["acme", "x", "Big Co", "1"]);
-        assert_eq!(paths("AS x\n SET search_path TO 'acme', 'pg_temp'\nAS"), ["acme", "pg_temp"]);
     }
 }

@@ -4,7 +4,9 @@
 //! for a [repair](crate::repair).
 
 mod belongings;
+mod bodies;
 mod check;
+mod contested;
 mod crew;
 mod draft;
 mod drift;
@@ -12,6 +14,7 @@ mod examine;
 mod history;
 mod kind;
 mod leaks;
+mod look;
 mod plan;
 mod quiet;
 mod report;
@@ -23,6 +26,7 @@ mod schemas;
 mod strays;
 mod visit;
 mod wanted;
+mod words;
 
 pub(crate) use belongings::{Belongings, Title};
 pub(crate) use crew::{Crew, cores};

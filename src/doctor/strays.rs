@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Text},
+    sql_types::{Array, Integer, Text},
 };
 
 use super::{
     check::{equal, only, texts},
+    contested::Contested,
     plan::{Surroundings, compared, telling_key},
     rows::Answer,
 };
@@ -22,6 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Owned {
     tables: Vec<String>,
+    /// How many of them tell the owner themselves; what the others' rows are bound to does.
+    named: usize,
     /// A query for each, which the later ones read: place and owner of every row that has one of the owners.
     queries: Vec<String>,
 }
@@ -53,10 +56,18 @@ pub(super) struct Claim<'c> {
     pub(super) tables: &'c Tables,
 }
 
+/// Which of a tenant's rows are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Any,
+    Own,
+    Shared,
+}
+
 impl Owned {
     /// Finds a way to the owner of every table's rows: its own column, or the shortest along the references.
     pub(super) fn new(around: &Surroundings, owner_column: &str) -> Self {
-        let mut owned = Self { tables: Vec::new(), queries: Vec::new() };
+        let mut owned = Self { tables: Vec::new(), named: 0, queries: Vec::new() };
         let tables = |known: &BTreeSet<String>| -> Vec<String> {
             around.filled.iter().filter(|name| !known.contains(*name)).cloned().collect()
         };
@@ -70,6 +81,7 @@ impl Owned {
             ));
             known.insert(name);
         }
+        owned.named = owned.tables.len();
         loop {
             let mut next = BTreeMap::new();
             for name in tables(&known) {
@@ -112,21 +124,36 @@ impl Owned {
         Ok(rows.into_iter().map(|row| (row.table, row.owner)).collect())
     }
 
-    /// The rows that the tenants do not have: an answer for each claim, told by its place among them.
+    /// The rows that the tenants do not have: an answer for each claim, told by its place among them; and another for
+    /// those that belong to several, which tells the groups of these.
     pub(super) fn missing(
         &self,
         conn: &mut PgConnection,
         around: &Surroundings,
         claims: &[(&Claim<'_>, &str)],
+        contested: &Contested,
     ) -> QueryResult<Vec<Answer>> {
         let ids: BTreeSet<&str> = claims.iter().map(|(claim, _)| claim.id.as_str()).collect();
-        let select = |(at, (claim, table)): (usize, &(&Claim<'_>, &str))| self.select(around, claim, table, at);
-        let selects: Vec<String> = claims.iter().enumerate().filter_map(select).collect();
+        let contested = contested.of(&ids);
+        let of_several: BTreeSet<&str> = contested.iter().map(|(stray, _)| stray.table.as_str()).collect();
+        let mut selects = Vec::new();
+        for (at, (claim, table)) in claims.iter().enumerate() {
+            let sides: &[Side] = if of_several.contains(table) { &[Side::Own, Side::Shared] } else { &[Side::Any] };
+            selects.extend(sides.iter().filter_map(|side| self.select(around, claim, table, at, *side)));
+        }
         if selects.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<Answer> = sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
+        let names: Vec<&str> = contested.iter().map(|(stray, _)| stray.table.as_str()).collect();
+        let places: Vec<&str> = contested.iter().map(|(stray, _)| stray.place.as_str()).collect();
+        let groups: Vec<i32> = contested.iter().map(|(_, group)| *group as i32).collect();
+        let shared = "shared AS MATERIALIZED ( \
+            SELECT * FROM unnest($2::text[], $3::text[], $4::int4[]) x(\"table\", place, party))";
+        let found: Vec<Answer> = sql_query(format!("{}, {shared} {}", self.with(), selects.join(" UNION ALL ")))
             .bind::<Array<Text>, _>(ids.into_iter().collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(names)
+            .bind::<Array<Text>, _>(places)
+            .bind::<Array<Integer>, _>(groups)
             .load(conn)?;
         Ok(found.into_iter().filter(|answer| answer.rows > 0).collect())
     }
@@ -157,7 +184,7 @@ impl Owned {
     /// Where the rows are that have more than one of these owners, and who they are.
     pub(super) fn contested(&self, conn: &mut PgConnection, ids: &[String]) -> QueryResult<Vec<(Stray, Vec<String>)>> {
         #[derive(QueryableByName)]
-        struct Contested {
+        struct Row {
             #[diesel(embed)]
             stray: Stray,
             #[diesel(sql_type = Array<Text>)]
@@ -171,17 +198,28 @@ impl Owned {
                 quote::literal(name)
             )
         };
-        let selects: Vec<String> = self.tables.iter().enumerate().map(select).collect();
-        let found: Vec<Contested> = sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
+        // A column tells one owner.
+        let selects: Vec<String> = self.tables.iter().enumerate().skip(self.named).map(select).collect();
+        if selects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<Row> = sql_query(format!("{} {}", self.with(), selects.join(" UNION ALL ")))
             .bind::<Array<Text>, _>(ids)
             .load(conn)?;
         Ok(found.into_iter().map(|row| (row.stray, row.owners)).collect())
     }
 
-    fn select(&self, around: &Surroundings, claim: &Claim<'_>, name: &str, at: usize) -> Option<String> {
-        let Missing { from, condition, key } = self.missing_from(around, claim, name)?;
+    fn select(&self, around: &Surroundings, claim: &Claim<'_>, name: &str, at: usize, side: Side) -> Option<String> {
+        let Missing { mut from, mut condition, key } = self.missing_from(around, claim, name)?;
+        if side != Side::Any {
+            let not = if side == Side::Shared { "NOT " } else { "" };
+            let place = PLACE.trim_end_matches(" AS place");
+            from += &format!(" LEFT JOIN shared s ON s.table = {} AND s.place = {place}", quote::literal(name));
+            condition += &format!(" AND s.place IS {not}NULL");
+        }
+        let more = if side == Side::Shared { "coalesce(string_agg(DISTINCT s.party::text, ' '), '')" } else { "''" };
         Some(format!(
-            "SELECT {at} AS at, count(*) AS rows, '' AS more, \
+            "SELECT {at} AS at, count(*) AS rows, {more} AS more, \
                     ARRAY(SELECT e.key FROM (SELECT DISTINCT {key} AS key FROM {from} WHERE {condition}) e \
                           ORDER BY length(e.key), e.key LIMIT {}) AS examples FROM {from} WHERE {condition}",
             super::EXAMPLES
@@ -230,7 +268,7 @@ impl Owned {
         };
         let number = self.tables.iter().position(|table| table == other)?;
         Some(format!(
-            "SELECT p.tableoid AS place, p.ctid AS row, o.owner FROM {} \
+            "SELECT DISTINCT p.tableoid AS place, p.ctid AS row, o.owner FROM {} \
              JOIN {} ON {} JOIN o{number} o ON o.row = q.ctid AND o.place = q.tableoid",
             from(around, name, "p"),
             from(around, other, "q"),
@@ -248,42 +286,4 @@ impl Owned {
 fn from(around: &Surroundings, name: &str, alias: &str) -> String {
     let partitioned = around.public.tables.get(name).is_some_and(|table| table.partitioned);
     format!("{}{} {alias}", only(partitioned), quote::qualified("public", name))
-}
-
-/// Which tables of `public` the role may read, and which of the tenants' have rows there.
-pub(super) fn look(
-    conn: &mut PgConnection,
-    public: &Tables,
-    tenants: &BTreeSet<String>,
-) -> QueryResult<(BTreeSet<String>, BTreeSet<String>)> {
-    #[derive(QueryableByName)]
-    struct Name {
-        #[diesel(sql_type = Text)]
-        name: String,
-    }
-    #[derive(QueryableByName)]
-    struct Filled {
-        #[diesel(sql_type = BigInt)]
-        at: i64,
-    }
-    let all: Vec<&str> = public.tables.keys().map(String::as_str).collect();
-    let readable: Vec<Name> = sql_query(
-        "SELECT c.relname::text AS name FROM pg_catalog.pg_class c \
-         WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY ($1) AND has_table_privilege(c.oid, 'SELECT')",
-    )
-    .bind::<Array<Text>, _>(all)
-    .load(conn)?;
-    let readable: BTreeSet<String> = readable.into_iter().map(|row| row.name).collect();
-    let twins: Vec<&String> = tenants.intersection(&readable).collect();
-    let select = |(at, name): (usize, &&String)| {
-        let only = only(public.tables[*name].partitioned);
-        format!("SELECT {at}::bigint AS at WHERE EXISTS (SELECT FROM {only}{})", quote::qualified("public", name))
-    };
-    let selects: Vec<String> = twins.iter().enumerate().map(select).collect();
-    let mut filled = BTreeSet::new();
-    for chunk in selects.chunks(100) {
-        let found: Vec<Filled> = sql_query(chunk.join(" UNION ALL ")).load(conn)?;
-        filled.extend(found.into_iter().map(|row| twins[row.at as usize].clone()));
-    }
-    Ok((readable, filled))
 }

@@ -7,6 +7,7 @@ use crate::{
     Error, SchemaName,
     doctor::{
         Kind,
+        bodies::{self, Body},
         drift::Wanted,
         history::Standing,
         leaks::{self, Leak},
@@ -21,8 +22,8 @@ use crate::{
 const FINGERPRINTS: usize = 1000;
 pub(super) const CLOSELY: usize = 100;
 
-/// How a schema is built: what it says, its tables, and what it is bound to elsewhere.
-pub(super) type Closely = (Structure, Tables, Vec<Leak>);
+/// How a schema is built: what it says, its tables, what it is bound to elsewhere, and what its functions name.
+pub(super) type Closely = (Structure, Tables, Vec<Leak>, Vec<Body>);
 
 impl<'v> Visit<'v> {
     /// Sorts the patients by how they are built.
@@ -77,13 +78,15 @@ impl<'v> Visit<'v> {
             quietly(conn, patience, |conn| {
                 let structures = Reader::new().read(conn, &chunk)?;
                 let mut tables = tables::read_many(conn, &names)?;
-                let leaks = leaks::read(conn, &names)?;
-                let with_rest = |(schema, structure): (SchemaName, Structure)| {
+                let mut leaks = leaks::read(conn, &names)?;
+                leaks.retain(|leak| !leak.is_of_function());
+                let bodies = bodies::read(conn, &structures.values().collect::<Vec<_>>())?;
+                let with_rest = |((schema, structure), bodies): ((SchemaName, Structure), Vec<Body>)| {
                     let tables = tables.remove(schema.as_str()).unwrap_or_default();
                     let leaks = leaks.iter().filter(|leak| leak.schema == schema.as_str()).cloned().collect();
-                    (schema, (structure, tables, leaks))
+                    (schema, (structure, tables, leaks, bodies))
                 };
-                Ok(structures.into_iter().map(with_rest).collect())
+                Ok(structures.into_iter().zip(bodies).map(with_rest).collect())
             })
         })?;
         let failed: Vec<_> = failed.into_iter().map(|(schema, error)| (schema.clone(), error.chain())).collect();

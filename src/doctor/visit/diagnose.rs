@@ -7,18 +7,16 @@ use diesel::PgConnection;
 use super::{Build, DRIFT, Diagnosis, Patient, ROWS, Visit, builds::CLOSELY};
 use crate::{
     Error, SchemaName,
-    directory::Listing,
     doctor::{
         Kind,
+        bodies::Body,
         check::TableChecks,
         draft::Draft,
         drift, history,
         history::Standing,
-        leaks::Leak,
+        look,
         plan::{self, Planner, Surroundings},
         quiet::quietly,
-        schemas::Schemas,
-        strays,
         wanted::majority,
     },
     pg::tables,
@@ -39,30 +37,39 @@ impl<'v> Visit<'v> {
         let common = majority(patients.iter().filter_map(|patient| patient.build));
         let usual = common.map(|build| builds[build].like.clone());
         let tenants: BTreeSet<String> = expected.iter().cloned().collect();
-        self.around = quietly(conn, self.doctor.statement_timeout, |conn| {
+        let parents = self.doctor.rules.shared.iter().map(|shared| shared.parent.clone());
+        let asked: BTreeSet<String> = tenants.iter().cloned().chain(parents).collect();
+        let (around, failed) = quietly(conn, self.doctor.statement_timeout, |conn| {
             let public = tables::read(conn, &SchemaName::public())?;
-            let (readable, filled) = strays::look(conn, &public, &tenants)?;
+            let (readable, mut filled, failed) = look::look_patiently(conn, &public, &asked)?;
+            filled.retain(|name| tenants.contains(name));
             let usual = usual.map(|schema| tables::read(conn, &schema)).transpose()?.unwrap_or_default();
-            Ok(Surroundings { public, readable, filled, usual })
+            Ok((Surroundings { public, readable, filled, usual }, failed))
         })?;
+        self.around = around;
+        let public = SchemaName::public();
+        let is_forbidden = |name: &&String| {
+            let around = &self.around;
+            around.public.tables.contains_key(*name) && !around.readable.contains(*name)
+        };
+        let forbidden = asked.iter().filter(is_forbidden).map(|name| (name.clone(), "the role may not read it".into()));
+        let forbidden: BTreeMap<String, String> = forbidden.chain(failed).collect();
+        for (name, reason) in forbidden.iter().filter(|(name, _)| tenants.contains(*name)) {
+            self.note(&format!("rows of public.{name}"), reason, [&public].into_iter());
+        }
         for shared in &self.doctor.rules.shared {
             if self.around.public.tables.contains_key(&shared.parent) && !self.around.readable.contains(&shared.parent)
             {
                 let what = format!("references to public.{}", shared.parent);
-                self.note(&what, "the role may not read it", patients.iter().map(|one| &one.entry.schema));
+                let reason = forbidden.get(&shared.parent).map_or("the role may not read it", String::as_str);
+                self.note(&what, reason, patients.iter().map(|one| &one.entry.schema));
             }
         }
         Ok(())
     }
 
     /// Looks at one schema of each build closely, and tells what was found of all of them.
-    pub(super) fn diagnose(
-        &mut self,
-        patients: &mut [Patient],
-        builds: &[Build],
-        schemas: &Schemas,
-        listing: &Listing,
-    ) -> Result<(), Error> {
+    pub(super) fn diagnose(&mut self, patients: &mut [Patient], builds: &[Build]) -> Result<(), Error> {
         let mut groups = BTreeMap::<(usize, Standing), Vec<usize>>::new();
         for (at, patient) in patients.iter().enumerate() {
             let Some(build) = patient.build else { continue };
@@ -73,8 +80,6 @@ impl<'v> Visit<'v> {
             let here = patients.iter().filter(|patient| patient.standing == standing);
             by_majority.insert(standing, majority(here.filter_map(|patient| patient.build)));
         }
-        let names: BTreeSet<String> =
-            schemas.keys().cloned().chain(listing.tenants.iter().map(|tenant| tenant.schema.to_string())).collect();
         let mut seen = HashMap::<Vec<TableChecks>, usize>::new();
         let order: Vec<usize> = (0..builds.len()).collect();
         for chunk in order.chunks(CLOSELY) {
@@ -82,7 +87,7 @@ impl<'v> Visit<'v> {
             let known = self.look_closely(&likes)?;
             for ((build, standing), members) in groups.iter().filter(|((build, _), _)| chunk.contains(build)) {
                 let like = &builds[*build].like;
-                let Some((structure, tables, leaks)) = known.get(like) else {
+                let Some((structure, tables, leaks, bodies)) = known.get(like) else {
                     for at in members {
                         let schema = patients[*at].entry.schema.clone();
                         self.doubtful.entry(schema).or_insert("it was changed meanwhile".into());
@@ -92,14 +97,6 @@ impl<'v> Visit<'v> {
                 let names_of: Vec<&SchemaName> = members.iter().map(|at| &patients[*at].entry.schema).collect();
                 let most = by_majority[standing].map(|at| &builds[at].like);
                 let wanted = self.wanted(*standing, most, &names_of)?;
-                let leaks: Vec<&Leak> = leaks.iter().collect();
-                let mut drafts = drift::drafts(structure, &leaks, wanted.as_ref(), &names);
-                if let (Standing::At(upto), true) = (standing, is_drifted(&drafts))
-                    && let Some(other) = self.version_of(*upto, &builds[*build].fingerprint, like)
-                {
-                    let recorded = self.references.version(*upto).unwrap_or_default();
-                    drafts = vec![history::disagreeing(recorded, other)];
-                }
                 let planner = Planner {
                     rules: self.doctor.rules,
                     kinds: &self.doctor.kinds,
@@ -115,7 +112,17 @@ impl<'v> Visit<'v> {
                     self.plans.push(plan.clone());
                     self.plans.len() - 1
                 });
-                self.apply(patients, members, &Diagnosis { drafts, plan });
+                for members in by_bodies(patients, members, bodies) {
+                    let own = patients[members[0]].entry.schema.as_str();
+                    let mut drafts = drift::drafts(structure, leaks, bodies, wanted.as_ref(), own);
+                    if let (Standing::At(upto), true) = (standing, is_drifted(&drafts))
+                        && let Some(other) = self.version_of(*upto, &builds[*build].fingerprint, like)
+                    {
+                        let recorded = self.references.version(*upto).unwrap_or_default();
+                        drafts = vec![history::disagreeing(recorded, other)];
+                    }
+                    self.apply(patients, &members, &Diagnosis { drafts, plan });
+                }
             }
         }
         Ok(())
@@ -145,4 +152,14 @@ impl<'v> Visit<'v> {
 
 fn is_drifted(drafts: &[Draft]) -> bool {
     drafts.iter().any(|draft| DRIFT.contains(&draft.finding.kind))
+}
+
+/// The members, apart by what a function names that they all have: for its own schema it is no other one.
+fn by_bodies(patients: &[Patient], members: &[usize], bodies: &[Body]) -> Vec<Vec<usize>> {
+    let named: BTreeSet<&str> =
+        bodies.iter().flat_map(|body| &body.targets).map(|target| target.schema.as_str()).collect();
+    let is_named = |at: &usize| named.contains(patients[*at].entry.schema.as_str());
+    let (own, others): (Vec<usize>, Vec<usize>) = members.iter().partition(|at| is_named(at));
+    let apart = own.into_iter().map(|at| vec![at]);
+    apart.chain([others]).filter(|members| !members.is_empty()).collect()
 }

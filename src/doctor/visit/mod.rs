@@ -7,6 +7,7 @@ mod registry;
 mod rights;
 mod rows;
 mod strays;
+mod unclaimed;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -82,6 +83,10 @@ pub(super) struct Visit<'v> {
     doubtful: BTreeMap<SchemaName, String>,
     around: Surroundings,
     plans: Vec<Vec<TableChecks>>,
+    /// Every tenant's schema by the tenant's id, also of those that are not looked at.
+    names: HashMap<String, SchemaName>,
+    /// Whether these are all the ids that a tenant has.
+    named_all: bool,
     /// The schemas of which nobody knows at which version they are.
     unclear: BTreeSet<String>,
 }
@@ -97,6 +102,8 @@ impl<'v> Visit<'v> {
             doubtful: BTreeMap::new(),
             around: Surroundings::default(),
             plans: Vec::new(),
+            names: HashMap::new(),
+            named_all: false,
             unclear: BTreeSet::new(),
         })
     }
@@ -157,7 +164,7 @@ impl<'v> Visit<'v> {
         let builds = self.fingerprints(&mut patients)?;
         passed("structure");
         self.surroundings(conn, &patients, &builds, &expected)?;
-        self.diagnose(&mut patients, &builds, &schemas, &listing)?;
+        self.diagnose(&mut patients, &builds)?;
         passed("builds");
         self.recheck(&mut patients)?;
         self.outsiders(conn, &listing, &schemas, whole)?;
@@ -165,9 +172,12 @@ impl<'v> Visit<'v> {
             self.rights(&patients)?;
         }
         passed("rights");
-        self.ask_rows(&patients, &listing)?;
+        self.ask_rows(&patients)?;
         passed("rows");
         self.strays(conn, &listing)?;
+        if whole {
+            self.unclaimed(conn)?;
+        }
         Ok(listing)
     }
 

@@ -9,7 +9,7 @@ use crate::{
     Error, SchemaName,
     directory::Listing,
     doctor::{
-        Fix, Kind, Severity,
+        Fix, Kind, Severity, bodies,
         draft::Draft,
         drift,
         history::{self, Recorded, Standing},
@@ -30,10 +30,15 @@ impl<'v> Visit<'v> {
     ) -> Result<(), Error> {
         let tenants: BTreeSet<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let others: Vec<&str> = schemas.keys().map(String::as_str).filter(|name| !tenants.contains(name)).collect();
-        let (leaks, extensions) =
-            quietly(conn, self.doctor.statement_timeout, |conn| Ok((leaks::read(conn, &others)?, extensions(conn)?)))?;
+        let (leaks, functions, extensions) = quietly(conn, self.doctor.statement_timeout, |conn| {
+            let functions = match self.doctor.wants(&[Kind::FunctionLeak]) {
+                true => bodies::inwards(conn, &others, &tenants)?,
+                false => Vec::new(),
+            };
+            Ok((leaks::read(conn, &others)?, functions, extensions(conn)?))
+        })?;
         let into = leaks.iter().filter(|leak| tenants.contains(leak.target_schema.as_str()));
-        self.report.findings.extend(into.map(leaks::Leak::inwards));
+        self.report.findings.extend(into.map(leaks::Leak::inwards).chain(functions));
         for Extension { name, schema } in extensions.into_iter().filter(|found| tenants.contains(found.schema.as_str()))
         {
             let says = format!("extension {name} is installed in it, and would go with it");
@@ -42,17 +47,12 @@ impl<'v> Visit<'v> {
             self.report.findings.push(draft.of(&schema));
         }
         if let Some(public) = schemas.get("public").filter(|_| whole) {
-            self.public(conn, &tenants, public.ours > 0)?;
+            self.public(conn, public.ours > 0)?;
         }
         Ok(())
     }
 
-    pub(super) fn public(
-        &mut self,
-        conn: &mut PgConnection,
-        tenants: &BTreeSet<&str>,
-        has_tables: bool,
-    ) -> Result<(), Error> {
+    pub(super) fn public(&mut self, conn: &mut PgConnection, has_tables: bool) -> Result<(), Error> {
         let public = SchemaName::public();
         let patience = self.doctor.statement_timeout;
         let recorded = quietly(conn, patience, |conn| Ok(history::read(conn, &[&public])?))?;
@@ -82,7 +82,6 @@ impl<'v> Visit<'v> {
         };
         let known = self.look_closely(std::slice::from_ref(&public))?;
         let Some((structure, ..)) = known.get(&public) else { return Ok(()) };
-        let names = tenants.iter().map(ToString::to_string).collect();
         let ours: BTreeSet<String> = tables_of(&wanted.structure).into_iter().collect();
         // What else is there may be another application's, or come with an extension.
         let is_ours = |draft: &Draft| {
@@ -95,7 +94,7 @@ impl<'v> Visit<'v> {
                 _ => true,
             }
         };
-        let drafts = drift::drafts(structure, &[], Some(&wanted), &names);
+        let drafts = drift::drafts(structure, &[], &[], Some(&wanted), public.as_str());
         drafts.iter().filter(|draft| is_ours(draft)).for_each(|draft| self.tell(&public, draft));
         Ok(())
     }

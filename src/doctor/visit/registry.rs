@@ -33,8 +33,10 @@ impl<'v> Visit<'v> {
             Ok(built) => tables_of(&built.wanted.structure),
             Err(_) => Vec::new(),
         };
-        quietly(conn, self.doctor.statement_timeout, |conn| {
-            let mut listing = self.doctor.directory.list(conn)?;
+        let directory = self.doctor.directory;
+        let (read, everyone) = quietly(conn, self.doctor.statement_timeout, |conn| {
+            let mut listing = directory.list(conn)?;
+            let everyone = if directory.is_whole() { listing.clone() } else { directory.everyone(conn)? };
             let names: Vec<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
             let expected = if made.is_empty() { schemas::usual_tables(conn, &names)? } else { made };
             let schemas = schemas::read(conn, &expected)?;
@@ -42,8 +44,11 @@ impl<'v> Visit<'v> {
                 listing.tenants.retain(|tenant| again.contains(&tenant.schema));
                 listing.refused.clear();
             }
-            Ok((listing, schemas, expected))
-        })
+            Ok(((listing, schemas, expected), everyone))
+        })?;
+        self.named_all = everyone.refused.is_empty() && everyone.tenants.iter().all(|tenant| tenant.id.is_some());
+        self.names = everyone.tenants.into_iter().filter_map(|one| Some((one.id?.to_string(), one.schema))).collect();
+        Ok(read)
     }
 
     /// Schemas that look like a tenant's, of which those with a history alone must have one of the tenants' versions.

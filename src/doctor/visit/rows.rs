@@ -1,11 +1,8 @@
 //! What is wrong with the tenants' rows.
 
-use std::collections::HashMap;
-
 use super::{Patient, ROWS, Visit};
 use crate::{
     Error, SchemaName,
-    directory::Listing,
     doctor::{
         check::Asked,
         draft::Draft,
@@ -18,7 +15,7 @@ use crate::{
 const CHUNK: usize = 25;
 
 impl<'v> Visit<'v> {
-    pub(super) fn ask_rows(&mut self, patients: &[Patient], listing: &Listing) -> Result<(), Error> {
+    pub(super) fn ask_rows(&mut self, patients: &[Patient]) -> Result<(), Error> {
         if !self.doctor.wants(ROWS) {
             return Ok(());
         }
@@ -33,11 +30,11 @@ impl<'v> Visit<'v> {
             .iter()
             .map(|(schema, id, plan)| Question { asked: Asked { schema, id: id.clone() }, tables: &plans[*plan] })
             .collect();
-        let names: HashMap<String, &SchemaName> =
-            listing.tenants.iter().filter_map(|tenant| Some((tenant.id?.to_string(), &tenant.schema))).collect();
-        let owner = |id: &str| match names.get(id) {
+        let (names, named_all) = (&self.names, self.named_all);
+        let owner = |id: &str| match names.get(&id.to_lowercase()) {
             Some(schema) => format!("tenant {schema}"),
-            None => format!("tenant {id}, which is not registered,"),
+            None if named_all => format!("tenant {id}, which is not registered,"),
+            None => format!("tenant {id}"),
         };
         let patience = self.doctor.statement_timeout;
         // Each table comes with its indexes, and each of those takes a lock.

@@ -1,6 +1,6 @@
 //! Rows of `public` that belong to a tenant.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::PgConnection;
 
@@ -9,13 +9,14 @@ use crate::{
     Error, SchemaName,
     directory::Listing,
     doctor::{
-        Fix, Kind,
+        EXAMPLES, Fix, Kind,
+        contested::Contested,
         draft::{Draft, plural},
         quiet::quietly,
         rows::Answer,
         strays::{Claim, Owned},
     },
-    pg::tables,
+    pg::{self, tables},
 };
 
 /// How many tenants one transaction asks for what is missing.
@@ -38,7 +39,19 @@ impl<'v> Visit<'v> {
         }
         let patience = self.doctor.statement_timeout;
         let all: Vec<String> = ids.keys().cloned().collect();
-        let owners = quietly(conn, patience, |conn| Ok(owned.owners(conn, &all)?))?;
+        let everyone: Vec<String> = self.names.keys().cloned().collect();
+        let read = quietly(conn, patience, |conn| {
+            Ok((owned.owners(conn, &all)?, Contested::new(owned.contested(conn, &everyone)?)))
+        });
+        let (owners, contested) = match read {
+            Ok(read) => read,
+            Err(error) if pg::is_lost(conn) => return Err(error),
+            Err(error) => {
+                let reason = error.chain();
+                self.note("whose the rows of public are", &reason, [&SchemaName::public()].into_iter());
+                return Ok(());
+            }
+        };
         let mut tables_of = BTreeMap::<(SchemaName, String), Vec<String>>::new();
         for (table, id) in owners {
             let Some(schema) = ids.get(&id) else { continue };
@@ -61,7 +74,7 @@ impl<'v> Visit<'v> {
                     .iter()
                     .flat_map(|(claim, tables)| tables.iter().map(move |table| (claim, table.as_str())))
                     .collect();
-                let answers = owned.missing(conn, around, &each)?;
+                let answers = owned.missing(conn, around, &each, &contested)?;
                 let told = |answer: Answer| {
                     let (claim, table) = &each[answer.at as usize];
                     (claim.schema.clone(), table.to_string(), answer)
@@ -74,15 +87,38 @@ impl<'v> Visit<'v> {
         self.doubtful.extend(failed);
         for (schema, table, answer) in answers {
             let rows = answer.rows.unsigned_abs();
-            let says = format!(
-                "{} of public.{table} belong{} to it, and it does not have {}",
-                plural(rows, "row"),
-                if rows == 1 { "s" } else { "" },
-                if rows == 1 { "it" } else { "them" },
-            );
-            let fix = Fix::Command("tenantry repair".into());
+            let (verb, them) = if rows == 1 { ("s", "it") } else { ("", "them") };
+            let belongs = format!("{} of public.{table} belong{verb}", plural(rows, "row"));
+            let (says, fix) = match self.parties(&contested, &answer.more) {
+                None => {
+                    let says = format!("{belongs} to it, and it does not have {them}");
+                    (says, Fix::Command("tenantry repair".into()))
+                }
+                Some(parties) => {
+                    let says = format!("{belongs} to several tenants, by what refers to what: {parties}");
+                    let fix =
+                        format!("only a person knows whose {them} should be: no repair moves what is not one's alone");
+                    (says, Fix::None(fix))
+                }
+            };
             self.tell(&schema, &Draft::new(Kind::Stray, says, fix).table(&table).examples(rows, answer.examples));
         }
         Ok(())
+    }
+    /// Whose rows these are, by the groups that an answer tells; `None` where it tells none.
+    fn parties(&self, contested: &Contested, groups: &str) -> Option<String> {
+        let owners: BTreeSet<&String> = groups
+            .split(' ')
+            .filter_map(|group| contested.groups.get(group.parse::<usize>().ok()?))
+            .flatten()
+            .collect();
+        let mut names: Vec<&str> =
+            owners.into_iter().map(|id| self.names.get(id).map_or(id.as_str(), SchemaName::as_str)).collect();
+        names.sort_unstable();
+        match names.as_slice() {
+            [] => None,
+            few if few.len() <= EXAMPLES => Some(few.join(", ")),
+            many => Some(format!("{} and {} others", many[..EXAMPLES].join(", "), many.len() - EXAMPLES)),
+        }
     }
 }
