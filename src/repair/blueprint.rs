@@ -101,7 +101,7 @@ impl Blueprints {
     ) -> QueryResult<Vec<Cure>> {
         let known = self.cures.get(schema).and_then(|(version, _)| self.by_version.get(version));
         let Some(blueprint) = known else { return Ok(Vec::new()) };
-        let found = Reader::new().read(conn, std::slice::from_ref(schema))?.remove(schema);
+        let found = Reader::new().only_constraints().read(conn, std::slice::from_ref(schema))?.remove(schema);
         Ok(found.map(|found| constraints::propose(&blueprint.reference.structure, &found, tables)).unwrap_or_default())
     }
 
@@ -125,7 +125,7 @@ impl Blueprint {
         schemas: &[SchemaName],
         tables: &BTreeMap<String, Tables>,
     ) -> Vec<(SchemaName, Vec<Cure>)> {
-        let reader = Reader::new();
+        let reader = Reader::new().only_constraints();
         let found = reader.read(conn, schemas).unwrap_or_else(|_| {
             let each = schemas.iter().filter_map(|schema| reader.read(conn, std::slice::from_ref(schema)).ok());
             each.flatten().collect()

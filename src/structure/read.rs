@@ -14,7 +14,25 @@ use crate::{
     pg::{ddl::HISTORY, depth, roll_back_to},
 };
 
-const OBJECTS: &str = include_str!("objects.sql");
+/// What all the objects' queries read from.
+const SCHEMAS: &str = include_str!("objects/schemas.sql");
+
+/// What constraints are of, and they. The first names the columns of all.
+const CONSTRAINED: [&str; 3] =
+    [include_str!("objects/table.sql"), include_str!("objects/column.sql"), include_str!("objects/constraint.sql")];
+
+/// All the others.
+const OTHERS: [&str; 8] = [
+    include_str!("objects/index.sql"),
+    include_str!("objects/sequence.sql"),
+    include_str!("objects/view.sql"),
+    include_str!("objects/trigger.sql"),
+    include_str!("objects/rule.sql"),
+    include_str!("objects/policy.sql"),
+    include_str!("objects/routine.sql"),
+    include_str!("objects/type.sql"),
+];
+
 const RIGHTS: &str = include_str!("rights.sql");
 
 /// How many schemas one query reads: each query goes through all of `pg_class`, and sorts what it found.
@@ -40,6 +58,7 @@ const CHUNK: usize = 1000;
 pub struct Reader {
     rights: bool,
     only_rights: bool,
+    only_constraints: bool,
     beside_public: bool,
 }
 
@@ -58,6 +77,11 @@ impl Reader {
     /// Reads owners and grants, and nothing else.
     pub(crate) fn only_rights(self) -> Self {
         Self { rights: true, only_rights: true, ..self }
+    }
+
+    /// Reads tables, their columns and constraints, and nothing else: most of the time is the planner's, for each kind.
+    pub(crate) fn only_constraints(self) -> Self {
+        Self { only_constraints: true, ..self }
     }
 
     /// Has what is in `public` printed bare, as it is when `public` itself is read.
@@ -164,11 +188,13 @@ impl Reader {
         schemas: &'s [SchemaName],
         around: impl Fn(&str) -> String,
     ) -> impl Iterator<Item = (String, &'s [SchemaName])> {
+        let others = if self.only_constraints { &[][..] } else { &OTHERS };
+        let objects = format!("{SCHEMAS}{}", [&CONSTRAINED, others].concat().join("UNION ALL\n"));
         let objects = match self.rights {
             // The parameter that only the objects have must be used all the same.
             true if self.only_rights => format!("SELECT * FROM ({RIGHTS}) y WHERE $2 IS NOT NULL"),
-            true => format!("SELECT * FROM ({OBJECTS}) x UNION ALL SELECT * FROM ({RIGHTS}) y"),
-            false => OBJECTS.into(),
+            true => format!("SELECT * FROM ({objects}) x UNION ALL SELECT * FROM ({RIGHTS}) y"),
+            false => objects,
         };
         let query = around(&objects);
         schemas.chunks(CHUNK).map(move |chunk| (query.clone(), chunk))

@@ -1,4 +1,4 @@
--- Owners and grants of many schemas, in the shape of objects.sql. Not Diesel, whose DSL has no catalog.
+-- Owners and grants of many schemas, in the shape of those in objects/. Not Diesel, whose DSL has no catalog.
 -- $1 names the schemas, $3 is the history table. A role that bears the schema's name is told by a star in its
 -- place, so that tenant_a's role of its own equals tenant_b's.
 WITH schemas AS MATERIALIZED (
