@@ -31,6 +31,13 @@ WITH schemas AS MATERIALIZED (
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = f.oid
     WHERE d.refclassid IN ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_proc'::regclass)
     UNION ALL
+    -- Up to PostgreSQL 14 it is the computed column itself that depends on what it uses.
+    SELECT r.nspname, 'generated column', r.relname, a.attname, d.refclassid, d.refobjid
+    FROM relations r
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attgenerated <> ''
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = r.oid AND d.objsubid = a.attnum
+    WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+    UNION ALL
     SELECT r.nspname, 'type', r.relname, a.attname, 'pg_catalog.pg_type'::regclass, coalesce(e.oid, t.oid)
     FROM relations r
     JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
