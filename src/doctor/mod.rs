@@ -17,6 +17,7 @@ mod leaks;
 mod look;
 mod plan;
 mod quiet;
+mod replaced;
 mod report;
 mod rights;
 mod rows;
