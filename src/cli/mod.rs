@@ -112,7 +112,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
         if let Verb::Doctor(args) = &verb
             && args.lists_kinds()
         {
-            return Ok(args.list_kinds());
+            return args.list_kinds();
         }
         let config = Config::from_env()?;
         tenants.with(fleet()?, |fleet, all| match verb {

@@ -7,11 +7,16 @@ use super::{
     bodies::{self, Body},
     draft::{Covers, Draft},
     leaks::Leak,
+    replaced::is_replaced,
+    words::{Word, words},
 };
 use crate::structure::{self, Change, Difference, Structure, compare};
 
 /// How a difference from what most have is told from one from what the migrations make.
 pub(super) const BY_MAJORITY: &str = " (by the majority)";
+
+/// What makes a constraint again as the migrations do.
+const REPAIR: &str = "tenantry repair";
 
 /// What a schema is compared with.
 #[derive(Debug, Clone)]
@@ -39,7 +44,8 @@ pub(super) fn drafts(
     }
     if wanted.made {
         // What the migrations themselves make is not the tenant's illness.
-        let differs: BTreeSet<Covers> = differences.iter().map(covers).collect();
+        let is_otherwise = |difference: &&Difference| !is_changed_type(difference);
+        let differs: BTreeSet<Covers> = differences.iter().filter(is_otherwise).map(covers).collect();
         let tables: BTreeSet<&str> =
             differences.iter().filter(|other| other.kind == structure::Kind::Table).map(|table| &*table.name).collect();
         let is_own = |draft: &Draft| match &draft.covers {
@@ -53,10 +59,22 @@ pub(super) fn drafts(
             draft.finding.severity = Severity::Notice;
             draft.finding.fix = Fix::None("the migrations make it so: change it with another migration".into());
         }
+        let replaced: BTreeSet<Covers> =
+            differences.iter().filter(|one| is_replaced(one, &differences)).map(covers).collect();
+        let is_replaced = |draft: &&mut Draft| {
+            draft.finding.kind == Kind::ForeignKeyLeak
+                && draft.covers.as_ref().is_some_and(|object| replaced.contains(object))
+        };
+        drafts.iter_mut().filter(is_replaced).for_each(|draft| draft.finding.fix = Fix::Command(REPAIR.into()));
     }
     let told: BTreeSet<Covers> = drafts.iter().filter_map(|draft| draft.covers.clone()).collect();
-    let untold = differences.iter().filter(|difference| !told.contains(&covers(difference)));
-    drafts.extend(untold.map(|difference| draft(difference, wanted.made)));
+    // That there is a type says nothing of what it is.
+    let is_untold = |difference: &&Difference| is_changed_type(difference) || !told.contains(&covers(difference));
+    drafts.extend(differences.iter().filter(is_untold).map(|difference| {
+        // A repair is of tenants.
+        let is_replaced = wanted.made && own != "public" && is_replaced(difference, &differences);
+        draft(difference, wanted.made, is_replaced)
+    }));
     drafts
 }
 
@@ -85,7 +103,11 @@ fn covers(difference: &Difference) -> Covers {
     (difference.kind, difference.table.clone(), difference.name.clone())
 }
 
-fn draft(difference: &Difference, made: bool) -> Draft {
+fn is_changed_type(difference: &Difference) -> bool {
+    (difference.kind, difference.change) == (structure::Kind::Type, Change::Changed)
+}
+
+fn draft(difference: &Difference, made: bool, is_replaced: bool) -> Draft {
     let (kind, severity) = match difference.change {
         Change::Missing => (Kind::Missing, Severity::Error),
         Change::Changed => (Kind::Changed, Severity::Error),
@@ -95,6 +117,7 @@ fn draft(difference: &Difference, made: bool) -> Draft {
     };
     let fix = match (&difference.cure, difference.change) {
         (Some(cure), _) => Fix::Sql(cure.clone()),
+        (None, _) if is_replaced => Fix::Command(REPAIR.into()),
         (None, Change::Extra) => Fix::None("drop it, or have a migration make it everywhere".into()),
         (None, _) => Fix::None("nothing that would be safe and certain: compare it by hand".into()),
     };
@@ -127,9 +150,18 @@ fn suspicious(object: &structure::Object) -> Option<Draft> {
         structure::Kind::Constraint if fact(1).ends_with(" NOT VALID") => {
             let says = format!("constraint {} of {table} was never validated", object.name);
             let fix = format!("ALTER TABLE {} VALIDATE CONSTRAINT {name}", crate::quote::identifier(table));
-            Draft::new(Kind::NotValid, says, Fix::Sql(fix)).table(table)
+            let mut draft = Draft::new(Kind::NotValid, says, Fix::Sql(fix)).table(table);
+            draft.finding.columns = referring(fact(1));
+            draft
         }
         _ => return None,
     };
     Some(draft.examples(1, vec![object.name.clone()]).covering(object.kind, object.table.as_deref(), &object.name))
+}
+
+/// The columns of a foreign key, from its definition.
+fn referring(definition: &str) -> Vec<String> {
+    let words = words(if definition.starts_with("FOREIGN KEY ") { definition } else { "" });
+    let listed = words.iter().skip_while(|word| **word != Word::Mark('('));
+    listed.take_while(|word| **word != Word::Mark(')')).filter_map(Word::name).map(str::to_owned).collect()
 }

@@ -79,9 +79,17 @@ impl Leak {
         }
     }
 
+    /// What it is known by: for a view, not its rule.
+    fn example(&self) -> &str {
+        match self.kind.as_str() {
+            "view" | "materialized view" => &self.table,
+            _ => &self.name,
+        }
+    }
+
     /// The finding in the schema that it reaches out of.
     pub(super) fn outwards(&self) -> Draft {
-        let Self { table, name, target_schema, target_name, .. } = self;
+        let Self { table, target_schema, target_name, .. } = self;
         let fix = match self.kind() {
             Kind::InheritanceLeak => {
                 "ALTER TABLE … NO INHERIT, or DETACH PARTITION, once it is known whose the rows are"
@@ -92,7 +100,7 @@ impl Leak {
         let says = self.says(table, &format!("{target_schema}.{target_name}"));
         let (kind, is_part, object) = self.object();
         let draft = Draft::new(self.kind(), says, Fix::None(fix.into())).table(table);
-        draft.examples(1, vec![name.clone()]).covering(kind, is_part.then_some(table.as_str()), object)
+        draft.examples(1, vec![self.example().into()]).covering(kind, is_part.then_some(table.as_str()), object)
     }
 
     /// The finding in the tenant that something from elsewhere reaches into.
@@ -101,7 +109,11 @@ impl Leak {
         let from = format!("{schema}.{table}");
         let says = self.says(&from, &format!("its {target_name}"));
         let fix = Fix::None("it stands in the way of dropping, renaming and moving the tenant: drop it".into());
-        let example = if self.is_of_function() { format!("{schema}.{name}") } else { format!("{from}.{name}") };
+        let example = match (self.is_of_function(), self.example() == table) {
+            (true, _) => format!("{schema}.{name}"),
+            (_, true) => from,
+            _ => format!("{from}.{name}"),
+        };
         let draft = Draft::new(self.kind(), says, fix).table(target_name).examples(1, vec![example]);
         draft.of(&self.target_schema)
     }

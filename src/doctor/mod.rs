@@ -17,6 +17,7 @@ mod leaks;
 mod look;
 mod plan;
 mod quiet;
+mod replaced;
 mod report;
 mod rights;
 mod rows;
@@ -29,7 +30,9 @@ mod wanted;
 mod words;
 
 pub(crate) use belongings::{Belongings, Title};
-pub(crate) use crew::{Crew, cores};
+pub(crate) use crew::Crew;
+#[cfg(feature = "cli")]
+pub(crate) use crew::cores;
 pub use examine::{Examined, Problem, Symptom, examine};
 pub(crate) use examine::{examine_rows, references, same_key};
 pub use kind::Kind;

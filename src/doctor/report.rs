@@ -5,6 +5,10 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use super::Kind;
 
 /// What the doctor found in a fleet.
+///
+/// As JSON it has `healthy`, `tenants`, `counts` (findings by [kind](Kind)), `findings`, `not_compared` and
+/// `elapsed_ms`. A [`Finding`] and a [`NotCompared`] have their fields; a [`Fix`] is an object of one field: `command`,
+/// `sql` or `none`.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// How many tenants were looked at.

@@ -8,6 +8,7 @@ mod cli;
 mod cli_runs;
 mod crash;
 mod doctor;
+mod doctor_fixes;
 mod doctor_functions;
 mod doctor_leaks;
 mod doctor_owners;

@@ -1,6 +1,6 @@
 mod text;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Health, output};
 use crate::{
@@ -44,12 +44,17 @@ impl Args {
         self.kinds
     }
 
-    pub(in crate::cli) fn list_kinds(&self) -> Health {
-        output::print(&text::kinds());
-        Health::Good
+    pub(in crate::cli) fn list_kinds(&self) -> Result<Health> {
+        match self.json {
+            true => output::json(&text::kinds_as_json())?,
+            false => output::print(&text::kinds()),
+        }
+        Ok(Health::Good)
     }
 
     pub(in crate::cli) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
+        let is_wanted = |kind: &Kind| (self.only.is_empty() || self.only.contains(kind)) && !self.skip.contains(kind);
+        ensure!(Kind::ALL.iter().any(is_wanted), "--only and --skip leave no kind to look for");
         let mut doctor =
             Doctor::new(fleet.migrations, fleet.directory, fleet.rules).trust_foreign_keys(self.trust_foreign_keys);
         if !self.only.is_empty() {

@@ -205,6 +205,21 @@ impl<'v> Visit<'v> {
         });
     }
 
+    /// Has no constraint validated that rows are in the way of: these come first.
+    fn validate_last(&mut self) {
+        let findings = &mut self.report.findings;
+        let place = |finding: &Finding| (finding.schema.clone(), finding.table.clone(), finding.columns.clone());
+        let orphans = findings.iter().filter(|finding| finding.kind == Kind::Orphan);
+        let orphans: BTreeMap<_, Fix> = orphans.map(|orphan| (place(orphan), orphan.fix.clone())).collect();
+        for finding in findings.iter_mut().filter(|finding| finding.kind == Kind::NotValid) {
+            finding.fix = match orphans.get(&place(finding)) {
+                Some(Fix::None(_)) => Fix::None("put right the rows that refer to nothing, then VALIDATE it".into()),
+                Some(fix) => fix.clone(),
+                None => continue,
+            };
+        }
+    }
+
     /// The report, in order, with the kinds that were asked for.
     fn finish(mut self, listing: &Listing) -> Result<Report, Error> {
         let place: HashMap<&str, usize> =
@@ -214,22 +229,27 @@ impl<'v> Visit<'v> {
             schema => place.get(schema).copied().unwrap_or(usize::MAX),
         };
         self.forget_lesser_halves();
+        self.validate_last();
         let kinds = &self.doctor.kinds;
         self.report.findings.retain(|finding| kinds.contains(&finding.kind));
         self.report.findings.sort_by(|one, other| {
-            (one.kind, place(one), &one.schema, &one.table, &one.says).cmp(&(
-                other.kind,
-                place(other),
-                &other.schema,
-                &other.table,
-                &other.says,
-            ))
+            let schemas = (one.kind, place(one), &one.schema).cmp(&(other.kind, place(other), &other.schema));
+            schemas.then_with(|| match one.kind {
+                // In the order in which it can be made.
+                Kind::Missing => refers(one).cmp(&refers(other)),
+                _ => (&one.table, &one.says).cmp(&(&other.table, &other.says)),
+            })
         });
         let notes = self.notes.into_iter().filter(|(_, schemas)| !schemas.is_empty());
         let notes = notes.map(|((what, reason), schemas)| NotCompared { what, schemas: schemas.len(), reason });
         self.report.not_compared = notes.collect();
         Ok(self.report)
     }
+}
+
+/// Whether it is a foreign key, for which the keys that it refers to have to be there.
+fn refers(finding: &Finding) -> bool {
+    finding.says.starts_with("foreign key ")
 }
 
 /// The columns of which a finding tells that they are null.
