@@ -86,7 +86,10 @@ impl Turns<'_> {
         };
         match done {
             Ok((outcome, repair, rehearsed)) => (at, Ok(outcome), repair, rehearsed),
-            Err(error) => (at, Err(error), None, true),
+            Err(error) => {
+                self.repair.renew(conn, &error);
+                (at, Err(error), None, true)
+            }
         }
     }
 

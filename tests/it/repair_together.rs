@@ -1,5 +1,7 @@
 //! The repair of several tenants at a time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tenantry::{
     Error,
     directory::TenantDirectory,
@@ -126,4 +128,37 @@ fn inside_a_transaction_nothing_is_done_elsewhere() {
     });
     assert_eq!(outcomes(&report).len(), TENANTS - 1);
     assert_eq!(db.text("SELECT count(*) FROM t00.business_business"), "0");
+}
+
+#[test]
+fn where_no_more_connections_can_be_had_the_repair_goes_on_with_those_it_has() {
+    let db = fleet();
+    for most in [0, 1, 3] {
+        let had = AtomicUsize::new(0);
+        let connect = || match had.fetch_add(1, Ordering::Relaxed) < most {
+            true => pg::connect(db.config()),
+            false => Err(Error::Connect { url: "it".into(), reason: "too many clients already".into() }),
+        };
+        let conn = &mut db.connect();
+        let done = run(&db, |repair, listing| repair.jobs(4, &connect).apply(conn, listing).unwrap());
+        assert_eq!(outcomes(&done).len(), TENANTS - 1);
+        Undo::new(done.repair.unwrap()).run(conn).unwrap();
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_fails_one_tenant_alone() {
+    let db = fleet();
+    db.execute(
+        "t05",
+        "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NEW; END'; \
+         CREATE TRIGGER dies BEFORE INSERT ON business_business FOR EACH ROW EXECUTE FUNCTION dies()",
+    );
+    let connect = || pg::connect(db.config());
+    let conn = &mut db.connect();
+    let done = run(&db, |repair, listing| repair.jobs(4, &connect).apply(conn, listing).unwrap());
+    let failed: Vec<&str> =
+        done.tenants.iter().filter(|one| one.result.is_err()).map(|one| one.schema.as_str()).collect();
+    assert_eq!((done.tenants.len(), failed), (TENANTS - 1, vec!["t05"]), "{done:#?}");
 }
