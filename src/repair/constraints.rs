@@ -27,6 +27,13 @@ pub(super) struct Cure {
     statements: Vec<String>,
 }
 
+impl Cure {
+    /// Whether it adds a foreign key into `public`.
+    pub(super) fn leads_into_public(&self) -> bool {
+        self.statements.iter().any(|statement| statement.contains(" REFERENCES public."))
+    }
+}
+
 /// What to do so that the constraints are those of the blueprint: keys first, since others refer to them.
 pub(super) fn propose(wanted: &Structure, found: &Structure, tables: &Tables) -> Vec<Cure> {
     let differences = compare(wanted, found);

@@ -1,18 +1,22 @@
 //! The repair of several tenants at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tenantry::{
     Error,
-    directory::TenantDirectory,
+    directory::{FixedList, TenantDirectory},
+    doctor::Rules,
     domain::{self, Registry},
-    migrate::Interrupt,
+    migrate::{Interrupt, Migrations, Run},
     pg,
     repair::{Outcome, Repair, Report, Undo, find},
     testing::TestDatabase,
 };
 
-use crate::support::{migrated, tenant};
+use crate::support::{Tenants, migrated, set, tenant};
 
 /// How many tenants there are.
 const TENANTS: usize = 24;
@@ -161,4 +165,27 @@ fn a_connection_that_is_lost_fails_one_tenant_alone() {
     let failed: Vec<&str> =
         done.tenants.iter().filter(|one| one.result.is_err()).map(|one| one.schema.as_str()).collect();
     assert_eq!((done.tenants.len(), failed), (TENANTS - 1, vec!["t05"]), "{done:#?}");
+}
+
+#[test]
+fn tenants_whose_new_foreign_keys_lead_into_public_do_not_block_each_other() {
+    let users = "CREATE TABLE users (id int PRIMARY KEY)";
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, writer int CONSTRAINT writes REFERENCES public.users)";
+    let migrations = Migrations::new(
+        set("public", &[("1_users", users, "DROP TABLE users")]).unwrap(),
+        set("tenant", &[("2_notes", notes, "DROP TABLE notes")]).unwrap(),
+    )
+    .unwrap();
+    let names: Vec<String> = (0..TENANTS).map(|n| format!("t{n:02}")).collect();
+    let tenants = Tenants::new(names.iter().map(String::as_str));
+    tenants.run(&Run::new(&migrations), &migrations).unwrap();
+    names.iter().for_each(|name| tenants.db.execute(name, "ALTER TABLE notes DROP CONSTRAINT writes"));
+    let connect = || pg::connect(tenants.db.config());
+    let conn = &mut tenants.db.connect();
+    let listing = FixedList(names.iter().map(|name| name.parse().unwrap()).collect()).list(conn).unwrap();
+    let rules = Rules::default();
+    let repair = Repair::new(&rules).migrations(&migrations).lock_timeout(Duration::from_millis(1));
+    let done = repair.jobs(4, &connect).apply(conn, &listing).unwrap();
+    assert_eq!(outcomes(&done).len(), TENANTS);
+    assert!(done.is_healthy(), "{done:?}");
 }
