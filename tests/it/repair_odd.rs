@@ -627,3 +627,19 @@ fn tables_that_refer_to_each_other_at_once_are_filled_row_by_row() {
     let report = there_and_back(&db);
     assert_eq!(copied(&report, "acme"), [rows("boxes", 2), rows("firms", 1), rows("rooms", 2)]);
 }
+
+#[test]
+fn columns_of_one_key_may_have_collations_of_their_own() {
+    let db = fleet(
+        "CREATE TABLE towns (land text COLLATE \"C\", name text COLLATE \"POSIX\", PRIMARY KEY (land, name)); \
+         CREATE TABLE shops (land text COLLATE \"C\", town text COLLATE \"POSIX\", \
+                             FOREIGN KEY (land, town) REFERENCES towns)",
+    );
+    db.execute("public", "INSERT INTO towns VALUES ('A', 'Wien'), ('B', 'Gent')");
+    plant(&db, "acme", "INSERT INTO shops VALUES ('A', 'Wien')");
+    plant(&db, "globex", "INSERT INTO shops VALUES ('B', 'Gent')");
+    let report = repair(&db);
+    for schema in ["acme", "globex"] {
+        assert_eq!(copied(&report, schema), [("towns".to_owned(), 1)]);
+    }
+}
