@@ -29,7 +29,9 @@ mod wanted;
 mod words;
 
 pub(crate) use belongings::{Belongings, Title};
-pub(crate) use crew::{Crew, cores};
+pub(crate) use crew::Crew;
+#[cfg(feature = "cli")]
+pub(crate) use crew::cores;
 pub use examine::{Examined, Problem, Symptom, examine};
 pub(crate) use examine::{examine_rows, references, same_key};
 pub use kind::Kind;
