@@ -18,6 +18,9 @@ pub(crate) struct Crew<'c> {
 /// What was made, and what was in the way of the rest.
 type Outcome<'i, I, T> = (Vec<T>, Vec<(&'i I, Error)>);
 
+/// What nobody has worked on, and why there was no connection for it.
+type Rest<'i, I> = (Vec<&'i I>, Option<Error>);
+
 /// How many things a connection works on before it is replaced: the server keeps what it learns of every tenant
 /// in memory until then.
 const WORN: usize = 2000;
@@ -37,8 +40,19 @@ impl Crew<'_> {
         most: usize,
         work: impl Fn(&mut PgConnection, &[&'i I]) -> Result<Vec<T>, Error> + Sync,
     ) -> Result<Outcome<'i, I, T>, Error> {
+        let (outcome, (_, hindrance)) = self.share_what_can_be(items, most, work)?;
+        hindrance.map_or(Ok(outcome), Err)
+    }
+
+    /// The same, and tells what is left where no connection can be had for it. Those that are had go on without others.
+    pub(crate) fn share_what_can_be<'i, I: Sync, T: Send>(
+        &self,
+        items: &'i [I],
+        most: usize,
+        work: impl Fn(&mut PgConnection, &[&'i I]) -> Result<Vec<T>, Error> + Sync,
+    ) -> Result<(Outcome<'i, I, T>, Rest<'i, I>), Error> {
         if items.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Default::default());
         }
         let items: Vec<&I> = items.iter().collect();
         let left = Mutex::new(items.as_slice());
@@ -51,31 +65,39 @@ impl Crew<'_> {
         };
         let worker = || -> Result<_, Error> {
             let (mut made, mut failed) = (Vec::new(), Vec::new());
-            let mut conn = (self.connect)()?;
+            let mut conn = match (self.connect)() {
+                Ok(conn) => conn,
+                Err(error) => return Ok(((made, failed), Some(error))),
+            };
             let mut worn = 0;
             loop {
                 let chunk = take();
                 if chunk.is_empty() {
-                    return Ok((made, failed));
+                    return Ok(((made, failed), None));
                 }
                 if worn >= WORN {
-                    conn = (self.connect)()?;
+                    // Where there is no new one, the old one will do.
+                    conn = (self.connect)().unwrap_or(conn);
                     worn = 0;
                 }
                 worn += chunk.len();
                 in_parts(&mut conn, chunk, &work, &mut made, &mut failed)?;
             }
         };
-        thread::scope(|threads| {
+        let (all, hindrance) = thread::scope(|threads| {
             let others: Vec<_> = (1..workers).map(|_| threads.spawn(worker)).collect();
-            let mut all = worker()?;
+            let (mut all, mut hindrance) = worker()?;
             for other in others {
-                let (made, failed) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+                let ((made, failed), error) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
                 all.0.extend(made);
                 all.1.extend(failed);
+                hindrance = hindrance.or(error);
             }
-            Ok(all)
-        })
+            Ok::<_, Error>((all, hindrance))
+        })?;
+        let left = left.into_inner().unwrap_or_else(PoisonError::into_inner).to_vec();
+        let hindrance = hindrance.filter(|_| !left.is_empty());
+        Ok((all, (left, hindrance)))
     }
 }
 

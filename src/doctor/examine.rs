@@ -231,7 +231,8 @@ fn orphans(
     let select = |(at, reference): (usize, &Reference)| {
         let columns: Vec<String> =
             reference.child_columns.iter().map(|name| format!("c.{}", quote::identifier(name))).collect();
-        let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
+        // The columns of one key may have collations of their own, and an array has one.
+        let keys: Vec<String> = columns.iter().map(|column| format!("{column}::text COLLATE \"C\"")).collect();
         let given: Vec<String> = columns.iter().map(|column| format!("{column} IS NOT NULL")).collect();
         let exists = |schema: &SchemaName, tables: &Tables| {
             let same = same_key(reference, ("c", tenant), ("p", tables));

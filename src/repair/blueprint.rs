@@ -105,10 +105,10 @@ impl Blueprints {
         Ok(found.map(|found| constraints::propose(&blueprint.reference.structure, &found, tables)).unwrap_or_default())
     }
 
-    /// Whether a constraint of the tenant is to be taken away, for another.
-    pub(super) fn replaces(&self, schema: &SchemaName) -> bool {
+    /// Whether a constraint of the tenant is to be taken away, for another, or one is to lead into `public`.
+    pub(super) fn locks_public(&self, schema: &SchemaName) -> bool {
         let cures = self.cures.get(schema).map_or(&[][..], |(_, cures)| cures);
-        cures.iter().any(|cure| cure.what.how == How::Replaced)
+        cures.iter().any(|cure| cure.what.how == How::Replaced || cure.leads_into_public())
     }
 
     /// Whether there was anything to do when that was looked at.

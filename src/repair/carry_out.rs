@@ -22,11 +22,16 @@ use crate::{
     pg::{
         atomically, depth,
         tables::{self, Tables},
+        transient::{self, Transient},
     },
 };
 
 impl Repair<'_> {
     pub(super) fn carry_out(&self, conn: &mut PgConnection, listing: &Listing, dry_run: bool) -> Result<Report, Error> {
+        if self.jobs.is_some() && depth(conn) > 0 {
+            // Other connections do not see what a caller's transaction has done.
+            return Self { jobs: None, ..self.clone() }.carry_out(conn, listing, dry_run);
+        }
         let ill: Vec<&TenantEntry> = listing.tenants.iter().filter(|tenant| self.is_ill(tenant)).collect();
         let common = self.common(conn, listing, &ill)?;
         let (looked, mut claims) = self.look_at(conn, &ill, &common)?;
@@ -64,15 +69,25 @@ impl Repair<'_> {
             let items: Vec<&I> = some.iter().map(|(_, item)| *item).collect();
             some.iter().map(|(at, _)| *at).zip(work(conn, &items)).collect()
         };
-        // Other connections do not see what a caller's transaction has done.
-        let mut made = match self.jobs.filter(|_| depth(conn) == 0) {
-            Some((jobs, connect)) => {
-                Crew { connect, jobs }.share(&numbered, most, |conn, some| Ok(work(conn, some)))?.0
-            }
-            None => numbered.chunks(most).flat_map(|some| work(conn, &some.iter().collect::<Vec<_>>())).collect(),
-        };
+        let (mut made, mut left) = (Vec::new(), numbered.iter().collect::<Vec<_>>());
+        if let Some((jobs, connect)) = self.jobs {
+            let crew = Crew { connect, jobs };
+            ((made, _), (left, _)) = crew.share_what_can_be(&numbered, most, |conn, some| Ok(work(conn, some)))?;
+        }
+        // Where no other connection can be had, this one will do.
+        left.chunks(most).for_each(|some| made.extend(work(conn, some)));
         made.sort_by_key(|(at, _)| *at);
         Ok(made.into_iter().map(|(_, made)| made).collect())
+    }
+
+    /// Has a new connection in place of one that was lost, where there are others: for whose turn is next.
+    pub(super) fn renew(&self, conn: &mut PgConnection, error: &Error) {
+        if let Some((_, connect)) = self.jobs
+            && transient::of(error) == Some(Transient::Lost)
+            && let Ok(new) = connect()
+        {
+            *conn = new;
+        }
     }
 
     pub(super) fn is_stopped(&self) -> bool {

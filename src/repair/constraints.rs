@@ -27,6 +27,13 @@ pub(super) struct Cure {
     statements: Vec<String>,
 }
 
+impl Cure {
+    /// Whether it adds a foreign key into `public`.
+    pub(super) fn leads_into_public(&self) -> bool {
+        self.statements.iter().any(|statement| statement.contains(" REFERENCES public."))
+    }
+}
+
 /// What to do so that the constraints are those of the blueprint: keys first, since others refer to them.
 pub(super) fn propose(wanted: &Structure, found: &Structure, tables: &Tables) -> Vec<Cure> {
     let differences = compare(wanted, found);
@@ -45,16 +52,23 @@ pub(super) fn put_right(
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
     for Cure { what, statements } in cures {
+        let mut changed = false;
         let done = attempt_as_owner(conn, |conn| {
-            let before = definitions(conn, schema, &what.table)?;
+            let before = definitions(conn, schema, what)?;
             for statement in statements {
                 conn.batch_execute(statement)?;
             }
-            let after = definitions(conn, schema, &what.table)?;
-            recorder.write(conn, &what.table, What::Constraint, &[change(what, &before, &after)])
+            let after = definitions(conn, schema, what)?;
+            changed = before != after;
+            match changed {
+                true => recorder.write(conn, &what.table, What::Constraint, &[change(what, &before, &after)]),
+                false => Ok(()),
+            }
         })?;
         match done {
-            Ok(()) => outcome.constraints.push(what.clone()),
+            Ok(()) if changed => outcome.constraints.push(what.clone()),
+            // Somebody else has been faster, and an undo would take that back.
+            Ok(()) => {}
             Err(words) => {
                 let reason = Reason::Refused { words };
                 let (table, key) = (what.table.clone(), what.name.clone());
@@ -133,8 +147,12 @@ fn change(what: &Constrained, before: &BTreeMap<String, String>, after: &BTreeMa
     Change { key: json!({ "name": what.name }).to_string(), before, after }
 }
 
-/// The constraints of a table. Of those that PostgreSQL 18 keeps for NOT NULL, the columns tell.
-fn definitions(conn: &mut PgConnection, schema: &SchemaName, table: &str) -> QueryResult<BTreeMap<String, String>> {
+/// The constraints of a table or, of those that forbid nulls, the columns: PostgreSQL 18 alone keeps them as such.
+fn definitions(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    what: &Constrained,
+) -> QueryResult<BTreeMap<String, String>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -142,11 +160,16 @@ fn definitions(conn: &mut PgConnection, schema: &SchemaName, table: &str) -> Que
         #[diesel(sql_type = Text)]
         definition: String,
     }
-    let rows: Vec<Row> = sql_query(
-        "SELECT conname::text AS name, pg_get_constraintdef(oid) AS definition FROM pg_catalog.pg_constraint \
-         WHERE conrelid = $1::regclass AND contype <> 'n'",
-    )
-    .bind::<Text, _>(quote::qualified(schema.as_str(), table))
-    .load(conn)?;
+    let query = match what.how {
+        How::Required => {
+            "SELECT attname::text AS name, 'NOT NULL' AS definition FROM pg_catalog.pg_attribute \
+             WHERE attrelid = $1::regclass AND attnotnull"
+        }
+        _ => {
+            "SELECT conname::text AS name, pg_get_constraintdef(oid) AS definition FROM pg_catalog.pg_constraint \
+             WHERE conrelid = $1::regclass AND contype <> 'n'"
+        }
+    };
+    let rows: Vec<Row> = sql_query(query).bind::<Text, _>(quote::qualified(schema.as_str(), &what.table)).load(conn)?;
     Ok(rows.into_iter().map(|Row { name, definition }| (name, definition)).collect())
 }

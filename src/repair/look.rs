@@ -41,7 +41,9 @@ impl Repair<'_> {
             let mut known = atomically(conn, |conn| tables::read_many(conn, &names)).ok();
             let look = |tenant: &&'t TenantEntry| {
                 let tables = known.as_mut().map(|known| known.remove(tenant.schema.as_str()).unwrap_or_default());
-                (*tenant, self.look(conn, tenant, tables, common, &claims))
+                let looked = self.look(conn, tenant, tables, common, &claims);
+                looked.as_ref().err().into_iter().for_each(|error| self.renew(conn, error));
+                (*tenant, looked)
             };
             some.iter().copied().map(look).collect()
         })?;

@@ -218,10 +218,10 @@ fn referred_to(
     }
     let found: Vec<At> = sql_query(format!(
         "SELECT {place} AS place FROM {parent} p WHERE {at} \
-         AND EXISTS (SELECT FROM {child} c WHERE {same} AND NOT ({going}))",
+         AND EXISTS (SELECT FROM {child} c WHERE {same} AND {staying})",
         place = rows::place("p"),
         at = rows::is_at("p", 1),
-        going = rows::is_at("c", 2),
+        staying = rows::is_not_at("c", 2),
     ))
     .bind::<Array<Text>, _>(rows.keys().collect::<Vec<_>>())
     .bind::<Array<Text>, _>(going)

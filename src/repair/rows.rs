@@ -35,6 +35,12 @@ pub(super) fn is_at(alias: &str, parameter: usize) -> String {
     )
 }
 
+/// The condition that a row is at none of the places of a parameter: by the whole place alone, for which the server makes
+/// a table of them, as it does not for what is negated.
+pub(super) fn is_not_at(alias: &str, parameter: usize) -> String {
+    format!("({} = ANY(${parameter}::text[])) IS NOT TRUE", place(alias))
+}
+
 /// The columns that are written: all but those that are computed.
 pub(super) fn written(table: &Table) -> impl Iterator<Item = &Column> {
     table.columns.iter().filter(|column| !column.generated)

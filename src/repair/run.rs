@@ -101,7 +101,7 @@ impl<'a> Repair<'a> {
     /// connection that it is handed; so it is inside a transaction, too.
     ///
     /// Tenants that might wait for each other come one after the other all the same: those whose originals are
-    /// removed, and those of which a foreign key is replaced.
+    /// removed, and those of which a foreign key is replaced, or added that leads into `public`.
     pub fn jobs(mut self, jobs: usize, connect: &'a Connector<'a>) -> Self {
         self.jobs = Some((jobs.max(1), connect));
         self

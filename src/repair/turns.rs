@@ -86,13 +86,16 @@ impl Turns<'_> {
         };
         match done {
             Ok((outcome, repair, rehearsed)) => (at, Ok(outcome), repair, rehearsed),
-            Err(error) => (at, Err(error), None, true),
+            Err(error) => {
+                self.repair.renew(conn, &error);
+                (at, Err(error), None, true)
+            }
         }
     }
 
-    /// Whether others would have to wait for this tenant, or it for them: to take a foreign key away locks the table
-    /// of `public` that it leads to, and so does removing rows of it.
+    /// Whether others would have to wait for this tenant, or it for them: to add a foreign key or to take one away locks
+    /// the table of `public` that it leads to, and so does removing rows of it.
     fn is_alone(&self, tenant: &TenantEntry) -> bool {
-        self.repair.remove_originals || self.common.blueprints.replaces(&tenant.schema)
+        self.repair.remove_originals || self.common.blueprints.locks_public(&tenant.schema)
     }
 }

@@ -1,9 +1,12 @@
 //! A repair has constraints and sequences be as the migrations make them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tenantry::{
     Error,
     directory::TenantDirectory,
     domain::{self, Registry},
+    pg,
     repair::{Advanced, Constrained, How, Reason, Repair, Undo},
 };
 
@@ -276,4 +279,31 @@ fn a_constraint_that_is_as_it_was_keeps_its_comment() {
     assert_eq!(undo(&mut db.connect(), report.repair.unwrap()).constraints.len(), 1);
     let comment = "SELECT obj_description(oid) || convalidated FROM pg_constraint WHERE conrelid = 'acme.users_userprofile'::regclass AND contype = 'f'";
     assert_eq!(db.text(comment), "It's newfalse");
+}
+
+#[test]
+fn what_somebody_else_has_put_right_meanwhile_was_not_done_and_is_not_undone() {
+    let leak =
+        format!("{DROP}; ALTER TABLE users_userprofile ADD CONSTRAINT {KEY} FOREIGN KEY (business_id) REFERENCES");
+    for spoil in [
+        "ALTER TABLE users_userprofile ALTER COLUMN updated_at DROP NOT NULL",
+        &format!("{leak} business_business ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED NOT VALID"),
+        &format!("{leak} public.business_business"),
+        DROP,
+    ] {
+        let db = two();
+        let right = dump(&db);
+        db.execute("acme", spoil);
+        let first = AtomicBool::new(true);
+        // Once it is known what to do, another repair does it.
+        let connect = || {
+            if first.swap(false, Ordering::Relaxed) {
+                assert_eq!(run(&mut db.connect(), whole().record(false)).tenants.len(), 1);
+            }
+            pg::connect(db.config())
+        };
+        let report = run(&mut db.connect(), whole().jobs(2, &connect));
+        assert!(report.tenants.is_empty() && report.repair.is_none(), "{spoil}: {report:?}");
+        assert_eq!(dump(&db), right, "{spoil}");
+    }
 }

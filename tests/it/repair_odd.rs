@@ -627,3 +627,37 @@ fn tables_that_refer_to_each_other_at_once_are_filled_row_by_row() {
     let report = there_and_back(&db);
     assert_eq!(copied(&report, "acme"), [rows("boxes", 2), rows("firms", 1), rows("rooms", 2)]);
 }
+
+#[test]
+fn columns_of_one_key_may_have_collations_of_their_own() {
+    let db = fleet(
+        "CREATE TABLE towns (land text COLLATE \"C\", name text COLLATE \"POSIX\", PRIMARY KEY (land, name)); \
+         CREATE TABLE shops (land text COLLATE \"C\", town text COLLATE \"POSIX\", \
+                             FOREIGN KEY (land, town) REFERENCES towns)",
+    );
+    db.execute("public", "INSERT INTO towns VALUES ('A', 'Wien'), ('B', 'Gent')");
+    plant(&db, "acme", "INSERT INTO shops VALUES ('A', 'Wien')");
+    plant(&db, "globex", "INSERT INTO shops VALUES ('B', 'Gent')");
+    let report = repair(&db);
+    for schema in ["acme", "globex"] {
+        assert_eq!(copied(&report, schema), [("towns".to_owned(), 1)]);
+    }
+}
+
+#[test]
+fn to_see_which_of_many_originals_are_needed_takes_no_longer_for_each_the_more_there_are() {
+    let db = fleet("CREATE TABLE notes (id uuid PRIMARY KEY, answers uuid REFERENCES notes)");
+    for schema in ["public", "acme"] {
+        db.execute(
+            schema,
+            "INSERT INTO notes SELECT md5(n::text)::uuid, CASE WHEN n > 1 THEN md5((n - 1)::text)::uuid END \
+             FROM generate_series(1, 30000) n; CREATE INDEX ON notes (answers); ANALYZE notes",
+        );
+    }
+    let conn = &mut db.connect();
+    conn.batch_execute("SET statement_timeout = '4s'").unwrap();
+    let report = run(conn, Repair::new(&Rules::default()).remove_originals(true));
+    assert_eq!(of(&report, "acme").removed, [Copied { table: "notes".into(), rows: 30000 }]);
+    let undone = Undo::new(report.repair.unwrap()).run(conn).unwrap();
+    assert_eq!(undone.tenants[0].result.as_ref().unwrap().returned, [Copied { table: "notes".into(), rows: 30000 }]);
+}

@@ -1,16 +1,22 @@
 //! The repair of several tenants at a time.
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
 use tenantry::{
     Error,
-    directory::TenantDirectory,
+    directory::{FixedList, TenantDirectory},
+    doctor::Rules,
     domain::{self, Registry},
-    migrate::Interrupt,
+    migrate::{Interrupt, Migrations, Run},
     pg,
     repair::{Outcome, Repair, Report, Undo, find},
     testing::TestDatabase,
 };
 
-use crate::support::{migrated, tenant};
+use crate::support::{Tenants, migrated, set, tenant};
 
 /// How many tenants there are.
 const TENANTS: usize = 24;
@@ -126,4 +132,60 @@ fn inside_a_transaction_nothing_is_done_elsewhere() {
     });
     assert_eq!(outcomes(&report).len(), TENANTS - 1);
     assert_eq!(db.text("SELECT count(*) FROM t00.business_business"), "0");
+}
+
+#[test]
+fn where_no_more_connections_can_be_had_the_repair_goes_on_with_those_it_has() {
+    let db = fleet();
+    for most in [0, 1, 3] {
+        let had = AtomicUsize::new(0);
+        let connect = || match had.fetch_add(1, Ordering::Relaxed) < most {
+            true => pg::connect(db.config()),
+            false => Err(Error::Connect { url: "it".into(), reason: "too many clients already".into() }),
+        };
+        let conn = &mut db.connect();
+        let done = run(&db, |repair, listing| repair.jobs(4, &connect).apply(conn, listing).unwrap());
+        assert_eq!(outcomes(&done).len(), TENANTS - 1);
+        Undo::new(done.repair.unwrap()).run(conn).unwrap();
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_fails_one_tenant_alone() {
+    let db = fleet();
+    db.execute(
+        "t05",
+        "CREATE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NEW; END'; \
+         CREATE TRIGGER dies BEFORE INSERT ON business_business FOR EACH ROW EXECUTE FUNCTION dies()",
+    );
+    let connect = || pg::connect(db.config());
+    let conn = &mut db.connect();
+    let done = run(&db, |repair, listing| repair.jobs(4, &connect).apply(conn, listing).unwrap());
+    let failed: Vec<&str> =
+        done.tenants.iter().filter(|one| one.result.is_err()).map(|one| one.schema.as_str()).collect();
+    assert_eq!((done.tenants.len(), failed), (TENANTS - 1, vec!["t05"]), "{done:#?}");
+}
+
+#[test]
+fn tenants_whose_new_foreign_keys_lead_into_public_do_not_block_each_other() {
+    let users = "CREATE TABLE users (id int PRIMARY KEY)";
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, writer int CONSTRAINT writes REFERENCES public.users)";
+    let migrations = Migrations::new(
+        set("public", &[("1_users", users, "DROP TABLE users")]).unwrap(),
+        set("tenant", &[("2_notes", notes, "DROP TABLE notes")]).unwrap(),
+    )
+    .unwrap();
+    let names: Vec<String> = (0..TENANTS).map(|n| format!("t{n:02}")).collect();
+    let tenants = Tenants::new(names.iter().map(String::as_str));
+    tenants.run(&Run::new(&migrations), &migrations).unwrap();
+    names.iter().for_each(|name| tenants.db.execute(name, "ALTER TABLE notes DROP CONSTRAINT writes"));
+    let connect = || pg::connect(tenants.db.config());
+    let conn = &mut tenants.db.connect();
+    let listing = FixedList(names.iter().map(|name| name.parse().unwrap()).collect()).list(conn).unwrap();
+    let rules = Rules::default();
+    let repair = Repair::new(&rules).migrations(&migrations).lock_timeout(Duration::from_millis(1));
+    let done = repair.jobs(4, &connect).apply(conn, &listing).unwrap();
+    assert_eq!(outcomes(&done).len(), TENANTS);
+    assert!(done.is_healthy(), "{done:?}");
 }

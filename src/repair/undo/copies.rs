@@ -69,12 +69,14 @@ pub(super) fn unchanged(
         .bind::<Array<Text>, _>(returned)
         .load(conn)?,
     };
+    let mut by_change = BTreeMap::<i64, Vec<Match>>::new();
+    matches.into_iter().for_each(|one| by_change.entry(one.id).or_default().push(one));
     let mut found = BTreeMap::new();
     for change in changes {
-        let mut of_change = matches.iter().filter(|one| one.id == change.id).peekable();
-        let is_there = of_change.peek().is_some();
+        let of_change = by_change.remove(&change.id).unwrap_or_default();
+        let is_there = !of_change.is_empty();
         // Rows without a key may be alike: each stands for one of the copies.
-        match of_change.find(|one| one.same && !found.contains_key(&one.place)) {
+        match of_change.iter().find(|one| one.same && !found.contains_key(&one.place)) {
             Some(one) if !one.original => work.keep(table, &change.key, "has no original in public any more"),
             Some(one) => {
                 found.insert(one.place.clone(), change);

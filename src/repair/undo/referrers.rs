@@ -93,13 +93,15 @@ pub(super) fn referred_to(
     let (keys, refers): (Vec<String>, Vec<String>) = known.into_iter().unzip();
     let found: Vec<At> = sql_query(format!(
         "SELECT DISTINCT {place} AS place FROM {parent} p JOIN {child} c ON {same} \
-         WHERE {at} AND NOT ({removed}) AND ({key}, {refers}) NOT IN (SELECT key::jsonb, refers::jsonb FROM unnest($3::text[], $4::text[]) u(key, refers))",
+         WHERE {at} AND {staying} \
+           AND NOT EXISTS (SELECT FROM unnest($3::text[], $4::text[]) u(key, refers) \
+                           WHERE u.key::jsonb = {key} AND u.refers::jsonb = {refers})",
         place = rows::place("p"),
         parent = work.tenant.only(&work.schema.quoted(), &reference.parent),
         child = work.tenant.only(&work.schema.quoted(), &reference.child),
         same = same_key(reference, ("c", &work.tenant), ("p", &work.tenant)),
         at = rows::is_at("p", 1),
-        removed = rows::is_at("c", 2),
+        staying = rows::is_not_at("c", 2),
         key = rows::key_image(&work.tenant.tables[&reference.child], "c"),
         refers = rows::image_of(reference.child_columns.iter().map(String::as_str), "c"),
     ))
