@@ -117,6 +117,8 @@ impl Claims {
                 }
             }
         }
+        self.unexamined.sort();
+        self.unexamined.dedup();
         let asked = std::mem::take(&mut self.asked);
         for (table, rows) in std::mem::take(&mut self.claimed) {
             for (row, claimants) in rows {

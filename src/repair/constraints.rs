@@ -1,6 +1,6 @@
 //! Has the constraints of a tenant be as the migrations make them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::Text,
@@ -38,7 +38,14 @@ impl Cure {
 pub(super) fn propose(wanted: &Structure, found: &Structure, tables: &Tables) -> Vec<Cure> {
     let differences = compare(wanted, found);
     let mut cures: Vec<Cure> = forbidden_nulls(wanted, found).into_iter().map(required).collect();
-    cures.extend(differences.iter().filter_map(|difference| cure(difference, &differences, tables)));
+    let retyped = retyped(wanted, found);
+    // With columns of other types, the same expression would be another constraint, and be found again.
+    let is_told = |difference: &&Difference| {
+        let is_expression = |text: &String| ["CHECK ", "EXCLUDE "].iter().any(|kind| text.starts_with(kind));
+        let is_retyped = difference.table.as_deref().is_some_and(|table| retyped.contains(table));
+        !(is_retyped && difference.expected.as_ref().is_some_and(is_expression))
+    };
+    cures.extend(differences.iter().filter(is_told).filter_map(|difference| cure(difference, &differences, tables)));
     cures.sort_by_key(|cure| cure.statements.iter().any(|statement| statement.contains(" FOREIGN KEY ")));
     cures
 }
@@ -77,6 +84,17 @@ pub(super) fn put_right(
         }
     }
     Ok(())
+}
+
+/// The tables of which a column has another type or collation than it should.
+fn retyped<'s>(wanted: &'s Structure, found: &'s Structure) -> BTreeSet<&'s str> {
+    let columns = |structure: &'s Structure| {
+        let columns = structure.objects.iter().filter(|object| object.kind == structure::Kind::Column);
+        columns.map(|column| ((column.table.as_deref(), column.name.as_str()), column.facts.get(..2)))
+    };
+    let known: BTreeMap<_, _> = columns(wanted).collect();
+    let other = columns(found).filter(|(name, facts)| known.get(name).is_some_and(|known| known != facts));
+    other.filter_map(|((table, _), _)| table).collect()
 }
 
 fn required((table, column): (String, String)) -> Cure {

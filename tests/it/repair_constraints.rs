@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tenantry::{
     Error,
-    directory::TenantDirectory,
+    directory::{FixedList, TenantDirectory},
+    doctor::Rules,
     domain::{self, Registry},
+    migrate::Run,
     pg,
     repair::{Advanced, Constrained, How, Reason, Repair, Undo},
 };
 
 use crate::{
     repairing::{only, propose, run, two, undo, whole},
-    support::dump,
+    support::{Tenants, dump, migrations},
 };
 
 const B1: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
@@ -306,4 +308,26 @@ fn what_somebody_else_has_put_right_meanwhile_was_not_done_and_is_not_undone() {
         assert!(report.tenants.is_empty() && report.repair.is_none(), "{spoil}: {report:?}");
         assert_eq!(dump(&db), right, "{spoil}");
     }
+}
+
+#[test]
+fn a_check_of_a_column_of_another_type_is_left_to_a_person_and_the_rest_is_repaired() {
+    let tenants = Tenants::new(["acme", "globex", "initech"]);
+    let up = "CREATE TABLE t (a text NOT NULL, b text CONSTRAINT given CHECK (b <> ''))";
+    let migrations = migrations(&[("0001_own", up, "SELECT 1")]);
+    tenants.run(&Run::new(&migrations), &migrations).unwrap();
+    tenants.db.execute("acme", "ALTER TABLE t ALTER b TYPE varchar(30), ALTER a DROP NOT NULL");
+    tenants
+        .db
+        .execute("globex", "ALTER TABLE t DROP CONSTRAINT given, ALTER b TYPE varchar(30), ALTER a DROP NOT NULL");
+    tenants.db.execute("initech", "ALTER TABLE t DROP CONSTRAINT given");
+    let conn = &mut tenants.db.connect();
+    let directory = FixedList(["acme", "globex", "initech"].map(|name| name.parse().unwrap()).into());
+    let rules = Rules::default();
+    let listing = directory.list(conn).unwrap();
+    let report = Repair::new(&rules).migrations(&migrations).apply(conn, &listing).unwrap();
+    let constraints: Vec<_> =
+        report.tenants.iter().map(|tenant| tenant.result.as_ref().unwrap().constraints.clone()).collect();
+    let required = vec![done("t", "a", How::Required)];
+    assert_eq!(constraints, [required.clone(), required, vec![done("t", "given", How::Added)]]);
 }

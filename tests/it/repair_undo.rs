@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use diesel::connection::SimpleConnection;
 use tenantry::{
     Error,
-    directory::TenantDirectory,
+    directory::{FixedList, TenantDirectory},
     doctor::{Fill, Rules},
     domain::{self, Registry},
     repair::{self, Kept, Repair, Undo, Undone},
@@ -284,4 +284,26 @@ fn a_copy_whose_original_is_being_deleted_is_the_last_one_and_stays() {
     });
     assert_eq!(db.text("SELECT count(*) FROM acme.business_business"), "1", "{undone:#?}");
     assert!(undone.kept.iter().any(|kept| kept.why == "has no original in public any more"), "{undone:#?}");
+}
+
+#[test]
+fn copies_in_a_table_with_a_rule_for_deletions_are_removed_all_the_same() {
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    for schema in ["public", "acme"] {
+        db.execute(
+            schema,
+            "CREATE TABLE firms (id uuid PRIMARY KEY); CREATE TABLE notes (firm uuid REFERENCES firms); \
+             CREATE TABLE links (firm uuid REFERENCES firms)",
+        );
+    }
+    db.execute("acme", "CREATE RULE told AS ON DELETE TO notes DO ALSO NOTIFY notes");
+    db.execute("public", "INSERT INTO firms VALUES (md5('f')::uuid); INSERT INTO notes VALUES (md5('f')::uuid)");
+    db.execute("acme", "SET session_replication_role = replica; INSERT INTO links VALUES (md5('f')::uuid)");
+    let conn = &mut db.connect();
+    let listing = FixedList(vec!["acme".parse().unwrap()]).list(conn).unwrap();
+    let report = Repair::new(&Rules::default()).apply(conn, &listing).unwrap();
+    assert_eq!(db.text("SELECT count(*) FROM acme.firms, acme.notes"), "1");
+    let undone = Undo::new(report.repair.unwrap()).run(conn).unwrap();
+    assert!(undone.is_healthy(), "{undone:?}");
+    assert_eq!(db.text("SELECT concat((SELECT count(*) FROM acme.firms), (SELECT count(*) FROM acme.notes))"), "00");
 }

@@ -149,7 +149,7 @@ pub(super) fn undo(report: &UndoReport) -> String {
         return format!("repair {} was taken back before\n", report.repair);
     }
     let failed = report.tenants.iter().filter(|tenant| tenant.result.is_err()).count();
-    let tenants = plural(report.tenants.len(), "tenant");
+    let tenants = plural(report.tenants.len() - failed, "tenant");
     out += &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair);
     if report.dry_run && !report.rehearsed {
         out += NOT_TRIED;
@@ -252,7 +252,7 @@ mod tests {
             kept: public.invoices 17 refers to a row of public.users that cannot come back
         globex
             failed: not reached: it was stopped; run it again
-        repair 3 would be taken back in 2 tenants, kept 1, 1 failed
+        repair 3 would be taken back in 1 tenant, kept 1, 1 failed
         nothing was tried, since the role may not write: what the server would refuse is not foreseen
         "#);
         report.rehearsed = true;

@@ -2,6 +2,7 @@
 
 mod constraints;
 mod copies;
+mod delete;
 mod inserted;
 mod loose;
 mod needs;
