@@ -56,7 +56,9 @@ impl Crew<'_> {
         }
         let items: Vec<&I> = items.iter().collect();
         let left = Mutex::new(items.as_slice());
-        let (workers, least) = (self.jobs.min(items.len().div_ceil(8)).max(1), 8);
+        // So few at once are not worth another connection.
+        let least = most.min(8);
+        let workers = self.jobs.min(items.len().div_ceil(least)).max(1);
         let take = || {
             let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
             let (chunk, rest) = left.split_at(most.min(left.len().div_ceil(workers).max(least)).min(left.len()));

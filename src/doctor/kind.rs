@@ -25,6 +25,12 @@ macro_rules! kinds {
                 }
             }
 
+            /// Whether it is about rows, so that a finding's examples are their keys.
+            pub fn is_of_rows(self) -> bool {
+                use Kind::{Conflict, Copy, Dangling, Nulls, Orphan, SequenceBehind, Stray, WrongOwner};
+                matches!(self, Orphan | Stray | WrongOwner | Dangling | Nulls | SequenceBehind | Conflict | Copy)
+            }
+
             /// How bad it is. A finding may be less: what the migrations themselves make is a notice.
             pub fn severity(self) -> Severity {
                 match self {

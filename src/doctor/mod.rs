@@ -15,6 +15,7 @@ mod history;
 mod kind;
 mod leaks;
 mod look;
+mod named;
 mod plan;
 mod quiet;
 mod replaced;

@@ -96,6 +96,11 @@ impl<'a> Doctor<'a> {
         Ok(Report { elapsed: started.elapsed(), ..report })
     }
 
+    /// Whether it has to look at rows.
+    pub(super) fn wants_rows(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.is_of_rows())
+    }
+
     pub(super) fn wants(&self, kinds: &[Kind]) -> bool {
         kinds.iter().any(|kind| self.kinds.contains(kind))
     }

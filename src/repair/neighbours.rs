@@ -21,16 +21,8 @@ impl Proposer<'_> {
         reference: &Reference,
         rows: &BTreeSet<Place>,
     ) -> QueryResult<Vec<Row>> {
-        if !self.in_public(reference) {
-            return Ok(Vec::new());
-        }
-        let condition = format!(
-            "EXISTS (SELECT FROM {} x WHERE {} AND {})",
-            self.public.only("public", &reference.child),
-            rows::is_at("x", 1),
-            same_key(reference, ("x", self.public), ("p", self.public)),
-        );
-        self.rows(conn, &reference.parent, &condition, rows)
+        let same = same_key(reference, ("x", self.public), ("p", self.public));
+        self.bound(conn, reference, (&reference.parent, &reference.child), &same, rows)
     }
 
     /// The rows of `public` that refer to these.
@@ -40,16 +32,24 @@ impl Proposer<'_> {
         reference: &Reference,
         rows: &BTreeSet<Place>,
     ) -> QueryResult<Vec<Row>> {
+        let same = same_key(reference, ("p", self.public), ("x", self.public));
+        self.bound(conn, reference, (&reference.child, &reference.parent), &same, rows)
+    }
+
+    /// The rows `p` of the first table that are the same by this condition as one of these rows `x` of the other.
+    fn bound(
+        &self,
+        conn: &mut PgConnection,
+        reference: &Reference,
+        (table, other): (&str, &str),
+        same: &str,
+        rows: &BTreeSet<Place>,
+    ) -> QueryResult<Vec<Row>> {
         if !self.in_public(reference) {
             return Ok(Vec::new());
         }
-        let condition = format!(
-            "EXISTS (SELECT FROM {} x WHERE {} AND {})",
-            self.public.only("public", &reference.parent),
-            rows::is_at("x", 1),
-            same_key(reference, ("p", self.public), ("x", self.public)),
-        );
-        self.rows(conn, &reference.child, &condition, rows)
+        let (other, at) = (self.public.only("public", other), rows::is_at("x", 1));
+        self.rows(conn, table, &format!("EXISTS (SELECT FROM {other} x WHERE {at} AND {same})"), rows)
     }
 
     /// Whether `public` has what the reference connects.

@@ -7,18 +7,6 @@ use crate::doctor::{Finding, Fix, Kind, Report, Severity};
 /// How many tenants, and how many different findings of one kind, are shown before the rest is counted.
 const SHOWN: usize = 20;
 
-/// The kinds whose examples are keys of rows.
-const OF_ROWS: &[Kind] = &[
-    Kind::Orphan,
-    Kind::Stray,
-    Kind::WrongOwner,
-    Kind::Dangling,
-    Kind::Nulls,
-    Kind::SequenceBehind,
-    Kind::Conflict,
-    Kind::Copy,
-];
-
 /// The counts, then every kind with what was found, and what could not be compared.
 pub(super) fn report(report: &Report) -> String {
     let tenants = plural(report.tenants, "tenant");
@@ -92,7 +80,7 @@ fn of_kind(findings: &[&Finding]) -> String {
 fn examples(finding: &Finding) -> String {
     // A key such as 1 is in many a sentence, and is not told by that.
     let is_told = || finding.examples.iter().all(|example| finding.says.contains(example.as_str()));
-    let is_told = !OF_ROWS.contains(&finding.kind) && is_told();
+    let is_told = !finding.kind.is_of_rows() && is_told();
     if finding.examples.is_empty() || is_told {
         return String::new();
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use diesel::PgConnection;
 
-use super::{Build, DRIFT, Diagnosis, Patient, ROWS, Visit, builds::CLOSELY};
+use super::{Build, DRIFT, Diagnosis, Patient, Visit, builds::CLOSELY};
 use crate::{
     Error, SchemaName,
     doctor::{
@@ -31,7 +31,7 @@ impl<'v> Visit<'v> {
         builds: &[Build],
         expected: &[String],
     ) -> Result<(), Error> {
-        if !self.doctor.wants(ROWS) {
+        if !self.doctor.wants_rows() {
             return Ok(());
         }
         let common = majority(patients.iter().filter_map(|patient| patient.build));

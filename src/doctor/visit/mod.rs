@@ -37,18 +37,6 @@ const DRIFT: &[Kind] = &[Kind::Missing, Kind::Changed, Kind::Extra, Kind::Rename
 /// What is told of all tenants beside each other, and not again of a few.
 const KEPT: &[Kind] = &[Kind::CaseTwin, Kind::Owner, Kind::Grant];
 
-/// What looking at rows tells.
-const ROWS: &[Kind] = &[
-    Kind::Orphan,
-    Kind::WrongOwner,
-    Kind::Dangling,
-    Kind::Nulls,
-    Kind::SequenceBehind,
-    Kind::Conflict,
-    Kind::Copy,
-    Kind::Stray,
-];
-
 /// A tenant under examination.
 struct Patient {
     entry: TenantEntry,

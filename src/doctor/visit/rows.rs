@@ -1,6 +1,6 @@
 //! What is wrong with the tenants' rows.
 
-use super::{Patient, ROWS, Visit};
+use super::{Patient, Visit};
 use crate::{
     Error, SchemaName,
     doctor::{
@@ -16,7 +16,7 @@ const CHUNK: usize = 25;
 
 impl<'v> Visit<'v> {
     pub(super) fn ask_rows(&mut self, patients: &[Patient]) -> Result<(), Error> {
-        if !self.doctor.wants(ROWS) {
+        if !self.doctor.wants_rows() {
             return Ok(());
         }
         let plans = std::mem::take(&mut self.plans);
