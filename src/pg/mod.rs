@@ -1,6 +1,7 @@
 //! One connection, and nothing of tenants.
 
 pub(crate) mod catalog;
+pub(crate) mod closed;
 pub(crate) mod ddl;
 pub(crate) mod engine;
 pub(crate) mod lock;
