@@ -4,7 +4,11 @@ use diesel::{PgConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
 use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out, wave};
-use crate::{Error, SchemaName, pg::lock, quote, runs};
+use crate::{
+    Error, SchemaName,
+    pg::{closed::CLOSED_PATH, lock},
+    quote, runs,
+};
 
 /// Opens one more connection: each worker has its own.
 pub type Connector<'a> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'a;
@@ -201,11 +205,13 @@ impl<'a> Run<'a> {
         self.interrupt.is_some_and(Interrupt::is_stopped)
     }
 
-    /// Opens a connection that is known as this run's, and that waits for no lock longer than the run does.
+    /// Opens a connection that is known as this run's, whose path is closed, and that waits for no lock longer than the
+    /// run does.
     pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
         let mut conn = connect()?;
         let bounds = lock::bounding("SET", self.lock_timeout, None);
-        conn.batch_execute(&format!("SET application_name = {}; {bounds}", quote::literal(self.name)))?;
+        let name = quote::literal(self.name);
+        conn.batch_execute(&format!("SET application_name = {name}; SET search_path TO {CLOSED_PATH}; {bounds}"))?;
         Ok(conn)
     }
 

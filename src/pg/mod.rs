@@ -8,6 +8,7 @@ pub(crate) mod lock;
 pub(crate) mod own;
 pub mod pool;
 pub mod scope;
+mod session;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
@@ -27,12 +28,14 @@ use crate::{Config, Error};
 
 /// Opens one connection, with the settings' bound on waiting.
 ///
+/// Outside of scopes a bare table name finds what [`Config::outside_scopes`] says: nothing, by default.
+///
 /// # Errors
 ///
 /// [`Error::Connect`], on one line and without the password.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
-    PgConnection::establish(&url).map_err(|error| {
+    let mut conn = PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -42,7 +45,9 @@ pub fn connect(config: &Config) -> Result<PgConnection, Error> {
             other => other.to_string(),
         };
         Error::Connect { url: config.database_url.to_string(), reason }
-    })
+    })?;
+    session::begin(&mut conn, config)?;
+    Ok(conn)
 }
 
 /// Runs the closure in a transaction or, inside one, in a savepoint: Diesel's `transaction`, rolled back on a
