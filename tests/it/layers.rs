@@ -28,6 +28,7 @@ const PRIVATE: &[&str] = &[
     "ddl",
     "engine",
     "lock",
+    "lexer",
     "statements",
     "tables",
     "depth",
