@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    error::BoxError,
+    error::{BoxError, chain},
     pg::{
         atomically, catalog, ddl, depth,
         engine::{self, Engine},
@@ -17,6 +17,7 @@ use crate::{
         scope::{self, TenantConn},
         statements,
         transient::{self, Transient},
+        xact::Xact,
     },
 };
 
@@ -59,13 +60,18 @@ pub(super) fn advance<'m>(
     // What is left to do, once it is known.
     let mut left: Option<VecDeque<Step<'m>>> = None;
     loop {
-        match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone())) {
+        let mut xact = None;
+        match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone(), &mut xact)) {
             Ok((finished, mut rest)) => {
                 done.extend(finished);
                 let Some(step) = rest.pop_front() else { return Ok(()) };
                 outside::perform(run, conn, schema, step)?;
                 done.push(step);
                 left = Some(rest);
+            }
+            // Before all else: what it has recorded would pass for another migrator's.
+            Err(error) if xact.as_ref().is_some_and(|xact| xact.is_committed(conn).unwrap_or(false)) => {
+                return Err(half_done(run, conn, schema, error));
             }
             Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
@@ -81,7 +87,8 @@ pub(super) fn advance<'m>(
 /// How often to start over when somebody without our lock, such as Diesel's own migrator, is at it too.
 const COLLISIONS: u32 = 5;
 
-/// Whether somebody else was doing the same at the same time.
+/// Whether somebody else was doing the same at the same time. Our own transaction is known to be rolled back, so what
+/// is recorded was recorded by another.
 fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
         // Diesel records a version after its script, so ours may have found the tables and not the row. A version that
@@ -94,11 +101,40 @@ fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &
     }
 }
 
-/// Takes as many steps as one transaction can take, and returns them with those that are left.
+/// The error of a migration that failed after it had ended its transaction. Its record, which that has kept, is
+/// undone; what it did cannot be.
+fn half_done(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Error {
+    let Error::Migration { version, source, .. } = error else { return error };
+    let migration = run.migrations.expected(schema).find(|migration| migration.version() == version);
+    // Recorded now is what it was to record, unless it was taken back.
+    let undone = atomically(conn, |conn| {
+        let recorded = catalog::versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default();
+        let inverse = match recorded.contains(&version) {
+            true => migration.map(Step::down),
+            false => migration.map(Step::up),
+        };
+        let Some(step) = inverse else { return Ok(()) };
+        conn.batch_execute(&step.record(schema))?;
+        run.number.map_or(Ok(()), |number| conn.batch_execute(&step::remember(number, schema, &[step])))
+    });
+    let record = match undone {
+        Ok(()) => "its record is undone".into(),
+        Err(error) => format!("its record could not be undone: {error}"),
+    };
+    let source = format!(
+        "it ended the transaction that it runs in: what it did before that stays done, and {record}; then: {}",
+        chain(&*source)
+    );
+    Error::Migration { schema: schema.clone(), version, source: source.into() }
+}
+
+/// Takes as many steps as one transaction can take, and returns them with those that are left. `xact` is the
+/// transaction that they are taken in, once it is known.
 fn stage<'m>(
     run: &Run<'m>,
     tenant: &mut TenantConn<'_>,
     left: Option<VecDeque<Step<'m>>>,
+    xact: &mut Option<Xact>,
 ) -> Result<(Vec<Step<'m>>, VecDeque<Step<'m>>), Error> {
     let schema = tenant.schema().clone();
     let nested = depth(tenant) > 1;
@@ -119,6 +155,9 @@ fn stage<'m>(
     let mut steps = Vec::new();
     while let Some(step) = left.pop_front_if(inside) {
         steps.push(step);
+    }
+    if !steps.is_empty() {
+        *xact = Some(Xact::current(tenant)?);
     }
     // First, since a script may take a role that cannot write it.
     if let (Some(number), false) = (run.number, steps.is_empty()) {

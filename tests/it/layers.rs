@@ -35,6 +35,7 @@ const PRIVATE: &[&str] = &[
     "is_lost",
     "roll_back_to",
     "transient",
+    "xact",
 ];
 
 #[test]
