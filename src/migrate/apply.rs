@@ -71,15 +71,15 @@ pub(super) fn advance<'m>(
             }
             Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
-                tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
+                tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Another migrator is in `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
                 thread::sleep(Duration::from_millis(rand::random_range(10..50) << collisions));
             }
-            Err(error @ Error::TransactionEnded { committed, .. }) if !begun.is_empty() => {
+            Err(Error::TransactionEnded { committed, .. }) if !begun.is_empty() => {
                 if committed && depth(conn) == 0 {
                     half_done::forget(run.number, conn, schema, &begun)?;
                 }
-                return Err(failed(schema, begun[0], error.into()));
+                return Err(failed(schema, begun[0], ended(committed)));
             }
             Err(error) => return Err(error),
         }
@@ -89,7 +89,8 @@ pub(super) fn advance<'m>(
 /// How often to start over when somebody without our lock, such as Diesel's own migrator, is at it too.
 const COLLISIONS: u32 = 5;
 
-/// Whether somebody else was doing the same at the same time.
+/// Whether another migrator was doing the same at the same time. Our own transaction is known to be rolled back, so what
+/// is recorded was recorded by another.
 fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
         // Diesel records a version after its script, so ours may have found the tables and not the row. A version that
@@ -179,7 +180,7 @@ fn perform(
             migrations.run_in_rust(&schema, step, tenant)?;
             tenant.batch_execute(&prove).map_err(explain)?;
             if depth(tenant) != outside {
-                return Err(Error::TransactionEnded { schema, committed: false }.into());
+                return Err(ended(false));
             }
         }
         Script::Missing => return Err("it has no script for this".into()),
@@ -191,10 +192,17 @@ pub(super) fn failed(schema: &SchemaName, step: Step<'_>, source: BoxError) -> E
     Error::Migration { schema: schema.clone(), version: step.migration.version().into(), source }
 }
 
+/// Why a migration failed that ended its own transaction.
+fn ended(committed: bool) -> BoxError {
+    let kept = if committed { ", and what it did before that stays done" } else { "" };
+    format!("it ended the transaction that it runs in{kept}: take its COMMIT or ROLLBACK out").into()
+}
+
 /// Says what a script has broken, if it was the proof that failed.
 pub(super) fn explain(error: DieselError, schema: &SchemaName, mark: &Mark) -> BoxError {
     match scope::broken(&error, schema, mark) {
         Some(Error::LeftScope { path, .. }) => format!("it leaves search_path at {path:?}, where the next one would end up: use SET LOCAL in a function, or qualify the names").into(),
+        Some(Error::TransactionEnded { committed, .. }) => ended(committed),
         Some(broken) => broken.into(),
         None => error.into(),
     }

@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod closed;
 pub(crate) mod ddl;
 pub(crate) mod engine;
+pub(crate) mod lexer;
 pub(crate) mod lock;
 pub(crate) mod own;
 pub mod pool;

@@ -42,5 +42,6 @@ mod run;
 mod runs;
 mod scope;
 mod server;
+mod splitter;
 mod structure;
 mod support;

@@ -91,29 +91,49 @@ fn run<T, E: From<Error>>(
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut tenant)));
     let (schema, mark) = (tenant.schema().clone(), tenant.mark().clone());
     let conn = tenant.conn();
-    let ended = |committed| Error::TransactionEnded { schema: schema.clone(), committed };
     let result = match result {
         Err(panic) => {
             roll_back_to(conn, outside);
             resume_unwind(panic)
         }
-        Ok(_) if !is_lost(conn) && depth(conn) <= outside => Err(ended(false).into()),
+        Ok(_) if !is_lost(conn) && depth(conn) <= outside => {
+            Err(Failure::Scope(Error::TransactionEnded { schema: schema.clone(), committed: false }))
+        }
         // What was begun inside and not ended would be committed half done, or end in our place.
         Ok(Ok(_)) if !is_lost(conn) && depth(conn) > outside + 1 => {
-            Err(Error::SwallowedError { schema: schema.clone() }.into())
+            Err(Failure::Scope(Error::SwallowedError { schema: schema.clone() }))
         }
-        Ok(Ok(value)) => leave(conn, &schema, &mark, &begun).map(|()| value).map_err(E::from),
-        Ok(Err(error)) => Err(error),
+        Ok(Ok(value)) => leave(conn, &schema, &mark, &begun).map(|()| value).map_err(Failure::Scope),
+        Ok(Err(error)) => Err(Failure::Closure(error)),
     };
-    if result.is_ok() {
-        return result;
-    }
-    match begun {
-        Begun::Transaction if was_committed(conn, &mark) => Err(ended(true).into()),
-        Begun::Transaction => result,
-        Begun::Nested(_) | Begun::Savepoint => {
+    result.map_err(|failure| match (failure, begun) {
+        (failure, Begun::Transaction) => match was_committed(conn, &mark) {
+            true => Error::TransactionEnded { schema, committed: true }.into(),
+            false => failure.into_error(),
+        },
+        (Failure::Scope(error @ Error::TransactionEnded { .. }), _) => {
+            // The transaction around it was ended, too, and notices it so.
+            roll_back_all(conn);
+            error.into()
+        }
+        (failure, _) => {
             roll_back_to(conn, outside);
-            result
+            failure.into_error()
+        }
+    })
+}
+
+/// Whose error it is.
+enum Failure<E> {
+    Scope(Error),
+    Closure(E),
+}
+
+impl<E: From<Error>> Failure<E> {
+    fn into_error(self) -> E {
+        match self {
+            Self::Scope(error) => error.into(),
+            Self::Closure(error) => error,
         }
     }
 }
@@ -189,20 +209,19 @@ fn swallowed(conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Erro
     if depth(conn) > 0 { Error::SwallowedError { schema: schema.clone() } } else { error }
 }
 
-/// Rolls back what is left to roll back, and finds out whether a part of the transaction had been committed before: then
-/// what it has set for the session is still there.
+/// Rolls back, and finds out whether a part of the transaction had been committed before: then what it has set for the
+/// session is still there.
 fn was_committed(conn: &mut PgConnection, mark: &Mark) -> bool {
-    if is_lost(conn) {
-        return false;
-    }
-    let rollback = if depth(conn) > 0 { "ROLLBACK; " } else { "" };
-    match conn.batch_execute(&format!("{rollback}SELECT {}", mark.unless_committed())) {
-        Ok(()) => false,
-        Err(DieselError::DatabaseError(..)) if !is_lost(conn) => true,
-        Err(error) => {
-            // The server rolls back by itself, and the first error is the one to report.
-            tracing::warn!(%error, "Could not roll back");
-            false
-        }
+    roll_back_all(conn);
+    !is_lost(conn) && conn.batch_execute(&format!("SELECT {}", mark.unless_committed())).is_err() && !is_lost(conn)
+}
+
+/// Ends whatever transaction is open, also one that Diesel does not know of.
+fn roll_back_all(conn: &mut PgConnection) {
+    if !is_lost(conn)
+        && let Err(error) = conn.batch_execute("ROLLBACK")
+    {
+        // The connection is lost, and the server rolls back by itself: the first error is the one to report.
+        tracing::warn!(%error, "Could not roll back");
     }
 }
