@@ -41,5 +41,6 @@ mod run;
 mod runs;
 mod scope;
 mod server;
+mod storm;
 mod structure;
 mod support;
