@@ -7,12 +7,12 @@ use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration:
 use super::{
     Run, half_done,
     set::Script,
-    step::{self, Step},
+    step::{self, Direction, Step},
 };
 use crate::{
     SchemaName,
     pg::{
-        self, ddl, lock,
+        self, catalog, ddl, lock,
         scope::{self, Mark},
         statements,
     },
@@ -43,28 +43,42 @@ pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) 
     // The run ends with a commit that waits for the disk, and WAL is written in order.
     let message = format!(
         "BEGIN; SET LOCAL synchronous_commit = off; {}; {};\n{};\n{}\n{};\nCOMMIT",
-        mark.set_local(),
+        mark.set(),
         lock::bounding("SET LOCAL", run.lock_timeout, run.statement_timeout),
         lock::must_lock(group.iter().map(|task| &task.schema)),
         parts.concat(),
         run.number.map(|number| step::remember_all(number, steps)).unwrap_or_default(),
     );
     let sent = conn.batch_execute(&message);
-    if let Err(error) = &sent {
-        conn.batch_execute("ROLLBACK")?;
-        if let Some((schema, version)) = scope::ended_by(error, &mark) {
-            forget(conn, group, &schema, &version)?;
-        }
+    if sent.is_err() && is_half_committed(conn, &mark) {
+        forget_last(conn, group)?;
     }
     sent.map(|()| true)
 }
 
-/// Takes back the record of the migration that has ended the transaction, so that it is pending again. Those before it
-/// in the message are done.
-fn forget(conn: &mut PgConnection, group: &[Task<'_>], schema: &str, version: &str) -> QueryResult<()> {
-    let Some(task) = group.iter().find(|task| task.schema.as_str() == schema) else { return Ok(()) };
-    let Some(at) = task.steps.iter().position(|step| step.migration.version() == version) else { return Ok(()) };
-    half_done::forget(None, conn, &task.schema, &task.steps[at..])
+/// Rolls back, and finds out whether a script has committed what was sent before it: with its own record, and a half of
+/// what it does.
+fn is_half_committed(conn: &mut PgConnection, mark: &Mark) -> bool {
+    let asked = conn.batch_execute(&format!("ROLLBACK; SELECT {}", mark.unless_committed()));
+    asked.is_err() && !pg::is_lost(conn)
+}
+
+/// Makes the migration pending again that has committed the transaction: the last one of the message that is recorded.
+fn forget_last(conn: &mut PgConnection, group: &[Task<'_>]) -> QueryResult<()> {
+    let names: Vec<&str> = group.iter().map(|task| task.schema.as_str()).collect();
+    let histories = catalog::histories(conn, &names)?;
+    let is_readable = |task: &&Task<'_>| histories.get(task.schema.as_str()) == Some(&catalog::History::Readable);
+    let schemas: Vec<&SchemaName> = group.iter().filter(is_readable).map(|task| &task.schema).collect();
+    let recorded = catalog::versions(conn, &schemas)?;
+    let is_done = |task: &Task<'_>, step: &Step<'_>| {
+        let is_recorded = |versions: &Vec<String>| versions.iter().any(|known| known == step.migration.version());
+        recorded.get(task.schema.as_str()).is_some_and(is_recorded) == (step.direction == Direction::Up)
+    };
+    let steps = group.iter().flat_map(|task| task.steps.iter().map(move |step| (task, step)));
+    match steps.filter(|(task, step)| is_done(task, step)).last() {
+        Some((task, step)) => half_done::forget(None, conn, &task.schema, &[*step]),
+        None => Ok(()),
+    }
 }
 
 /// One schema's part of the message.
@@ -89,7 +103,7 @@ fn part(task: &Task<'_>, mark: &Mark) -> Option<String> {
         };
         // The record is written to the schema by its name, so that a missing one fails before its script runs
         // anywhere. The script may end in a comment, or without a semicolon.
-        let proof = scope::proof_after(step.migration.version(), schema, mark);
+        let proof = scope::proof(schema, mark);
         part += &format!("{record};\n{text}\n;\nSELECT {proof};\n");
     }
     Some(part)

@@ -211,7 +211,10 @@ impl<'a> Run<'a> {
         let mut conn = connect()?;
         let bounds = lock::bounding("SET", self.lock_timeout, None);
         let name = quote::literal(self.name);
-        conn.batch_execute(&format!("SET application_name = {name}; SET search_path TO {CLOSED_PATH}; {bounds}"))?;
+        // The splitter of scripts reads literals in the standard way.
+        conn.batch_execute(&format!(
+            "SET application_name = {name}; SET search_path TO {CLOSED_PATH}; SET standard_conforming_strings = on; {bounds}"
+        ))?;
         Ok(conn)
     }
 

@@ -251,3 +251,18 @@ fn the_doctor_says_which_migration_ends_the_transaction() {
     assert!(reason.starts_with("migration 2 ends the transaction that it runs in: take its COMMIT"), "{reason}");
     assert_eq!(db.texts("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'tenantry%'"), Vec::<String>::new());
 }
+
+#[test]
+fn a_commit_that_no_splitter_sees_is_found_out_among_many_tenants_too() {
+    // Once strings have backslash escapes, what looks like a second string is a COMMIT.
+    let hidden = r"CREATE TABLE half (i int); SELECT 'it\' , '; COMMIT; SELECT 1/0; --'";
+    let escapes = "DO $$ BEGIN PERFORM set_config('standard_conforming_strings', 'off', false); END $$";
+    let tenants = Tenants::new(["a", "b", "c", "d"]);
+    let all = migrations(&[FIRST, ("2_escapes", escapes, ""), ("3_hidden", hidden, "")]);
+    let schemas: Vec<SchemaName> = ["a", "b", "c", "d"].map(|name| name.parse().unwrap()).into();
+    let report = Run::new(&all).jobs(1).tenants(&|| pg::connect(tenants.db.config()), &schemas).unwrap();
+    assert_eq!(outcomes(&report), ["a migrated", "b failed", "c failed", "d failed"]);
+    for schema in ["b", "c", "d"] {
+        assert_eq!(tenants.db.versions(schema), ["1", "2"], "{schema}");
+    }
+}

@@ -43,5 +43,6 @@ mod runs;
 mod scope;
 mod server;
 mod splitter;
+mod storm;
 mod structure;
 mod support;

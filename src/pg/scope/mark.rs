@@ -38,9 +38,9 @@ impl Mark {
         Self { has_oid: false, ..Self::of_scope("group") }
     }
 
-    /// The statement that sets the mark of a group, until the end of its transaction.
-    pub(crate) fn set_local(&self) -> String {
-        format!("SET LOCAL {MARK} TO {}", quote::literal(&self.words()))
+    /// The statements that set the mark of a group, whose transaction has begun.
+    pub(crate) fn set(&self) -> String {
+        format!("SET {COMMITTED} TO '{}'; SET LOCAL {MARK} TO {}", self.number, quote::literal(&self.words()))
     }
 
     /// What the setting begins with; all of it, where there is no oid.
@@ -58,7 +58,7 @@ impl Mark {
     }
 
     /// An expression that fails if the transaction that set this mark was committed.
-    pub(super) fn unless_committed(&self) -> String {
+    pub(crate) fn unless_committed(&self) -> String {
         format!(
             "pg_catalog.int4div(1, pg_catalog.int4(pg_catalog.textne(\
              coalesce(pg_catalog.current_setting('{COMMITTED}', true), ''), '{}')))",

@@ -27,7 +27,7 @@ mod transaction;
 
 pub use current::{Current, current};
 pub(crate) use mark::Mark;
-pub(crate) use proof::{broken, ended_by, proof, proof_after};
+pub(crate) use proof::{broken, proof};
 pub use session::{SessionScope, session};
 pub use tenant_conn::TenantConn;
 pub use transaction::transaction;

@@ -106,19 +106,20 @@ fn run<T, E: From<Error>>(
         Ok(Ok(value)) => leave(conn, &schema, &mark, &begun).map(|()| value).map_err(Failure::Scope),
         Ok(Err(error)) => Err(Failure::Closure(error)),
     };
-    result.map_err(|failure| match (failure, begun) {
-        (failure, Begun::Transaction) => match was_committed(conn, &mark) {
+    result.map_err(|failure| {
+        let is_ended = matches!(failure, Failure::Scope(Error::TransactionEnded { .. }));
+        let is_committed = match begun {
+            Begun::Transaction => was_committed(conn, &mark, is_ended),
+            // So the transaction around it notices, too, that it was ended.
+            Begun::Nested(_) | Begun::Savepoint if is_ended => was_committed(conn, &mark, true),
+            Begun::Nested(_) | Begun::Savepoint => {
+                roll_back_to(conn, outside);
+                false
+            }
+        };
+        match is_committed {
             true => Error::TransactionEnded { schema, committed: true }.into(),
             false => failure.into_error(),
-        },
-        (Failure::Scope(error @ Error::TransactionEnded { .. }), _) => {
-            // The transaction around it was ended, too, and notices it so.
-            roll_back_all(conn);
-            error.into()
-        }
-        (failure, _) => {
-            roll_back_to(conn, outside);
-            failure.into_error()
         }
     })
 }
@@ -211,17 +212,18 @@ fn swallowed(conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Erro
 
 /// Rolls back, and finds out whether a part of the transaction had been committed before: then what it has set for the
 /// session is still there.
-fn was_committed(conn: &mut PgConnection, mark: &Mark) -> bool {
-    roll_back_all(conn);
-    !is_lost(conn) && conn.batch_execute(&format!("SELECT {}", mark.unless_committed())).is_err() && !is_lost(conn)
-}
-
-/// Ends whatever transaction is open, also one that Diesel does not know of.
-fn roll_back_all(conn: &mut PgConnection) {
-    if !is_lost(conn)
-        && let Err(error) = conn.batch_execute("ROLLBACK")
-    {
-        // The connection is lost, and the server rolls back by itself: the first error is the one to report.
-        tracing::warn!(%error, "Could not roll back");
+///
+/// Where the transaction was ended by hand, another may be open of which Diesel does not know.
+fn was_committed(conn: &mut PgConnection, mark: &Mark, is_ended: bool) -> bool {
+    // Diesel takes a connection for lost, too, whose savepoint was ended by hand, until the server says otherwise.
+    let rollback = if is_ended || is_lost(conn) || depth(conn) > 0 { "ROLLBACK; " } else { "" };
+    match conn.batch_execute(&format!("{rollback}SELECT {}", mark.unless_committed())) {
+        Ok(()) => false,
+        Err(_) if !is_lost(conn) => true,
+        Err(error) => {
+            // The server rolls back by itself, and the first error is the one to report.
+            tracing::warn!(%error, "Could not roll back");
+            false
+        }
     }
 }
