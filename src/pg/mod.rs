@@ -11,6 +11,7 @@ pub mod scope;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
+pub(crate) mod untrusted;
 
 use std::{
     num::NonZeroU32,
