@@ -20,7 +20,7 @@ use std::{
 
 use diesel::{
     Connection, ConnectionError, PgConnection,
-    connection::{AnsiTransactionManager as Manager, TransactionManager},
+    connection::{AnsiTransactionManager as Manager, SimpleConnection, TransactionManager},
     result::Error as DieselError,
 };
 
@@ -33,7 +33,12 @@ use crate::{Config, Error};
 /// [`Error::Connect`], on one line and without the password.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
-    PgConnection::establish(&url).map_err(|error| {
+    let connected = PgConnection::establish(&url).and_then(|mut conn| {
+        conn.batch_execute(&format!("SET search_path TO {}", closed::CLOSED_PATH))
+            .map_err(ConnectionError::CouldntSetupConfiguration)?;
+        Ok(conn)
+    });
+    connected.map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -108,7 +108,7 @@ fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
     // would choose among many: together that is most of what a scope costs.
     let begin = format!(
         "BEGIN; {path}; SET LOCAL tenantry.scope TO 'transaction'; \
-         SELECT int4div(1, int4(coalesce(nameeq(current_schema(), {name}), false)))",
+         SELECT pg_catalog.int4div(1, pg_catalog.int4(coalesce(pg_catalog.nameeq(pg_catalog.current_schema(), {name}), false)))",
         path = ddl::set_path(schema),
         name = quote::literal(schema.as_str()),
     );
@@ -176,8 +176,8 @@ const STRAYED: &str = "tenantry: search_path is ";
 /// The failure is a cast whose text the server repeats in its error, in whatever language that is.
 pub(crate) fn proof(schema: &SchemaName) -> String {
     format!(
-        "CASE WHEN array_eq(current_schemas(false), {alone}) THEN 0 \
-         ELSE CAST(concat({strayed}, current_setting('search_path')) AS int) END",
+        "CASE WHEN pg_catalog.array_eq(pg_catalog.current_schemas(false), {alone}) THEN 0 \
+         ELSE CAST(pg_catalog.concat({strayed}, pg_catalog.current_setting('search_path')) AS int) END",
         alone = quote::literal(&format!("{{{}}}", schema.quoted())),
         strayed = quote::literal(STRAYED),
     )
