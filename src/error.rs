@@ -52,6 +52,27 @@ pub enum Error {
         /// The schema that was asked for.
         schema: SchemaName,
     },
+    /// What bears a table's name would run its owner's code when it is read.
+    #[error(
+        "{table} is not an ordinary table: it is a view or a partitioned table, or has row security, statistics or an \
+         index on an expression, and to read it would run its owner's code"
+    )]
+    NotATable {
+        /// The table, with its schema.
+        table: String,
+    },
+    /// To read a table would run a function of a role that is neither a superuser, nor the owner of the database or of
+    /// the schema `tenantry`, nor the role itself.
+    #[error(
+        "{table} has {what} that calls a function of another role, and to read it would run that: drop it, or use the \
+         role that owns the table"
+    )]
+    Untrusted {
+        /// The table, with its schema.
+        table: String,
+        /// What of it calls the function.
+        what: String,
+    },
     /// A schema of this name is there already.
     #[error("schema `{schema}` exists already")]
     SchemaExists {

@@ -201,7 +201,7 @@ impl<'m> Baseline<'m> {
             lock::bound(tenant, self.lock_timeout, None)?;
             lock::schema(tenant, schema, self.lock_timeout)?;
             ddl::create_history(tenant)?;
-            let now = catalog::versions(tenant, &[schema])?.remove(schema.as_str()).unwrap_or_default();
+            let now = catalog::recorded(tenant, schema)?;
             if now != *applied {
                 return Ok(Outcome::Refused("somebody else has migrated it meanwhile: try again".into()));
             }

@@ -27,6 +27,8 @@ pub(super) enum Check {
         columns: Vec<String>,
         parent: String,
         parent_columns: Vec<String>,
+        /// For each of them, the operator by which two are the same.
+        equals: Vec<String>,
         partitioned: bool,
         /// Whether the parent is found by an index.
         indexed: bool,
@@ -35,11 +37,11 @@ pub(super) enum Check {
     /// It names another tenant than this one as its owner.
     Owner { column: String },
     /// What it refers to is not in `public`.
-    Dangling { column: String, parent: String, parent_column: String, indexed: bool, owner: bool },
+    Dangling { column: String, parent: String, parent_column: String, equals: String, indexed: bool, owner: bool },
     /// The sequence has not come as far.
     Sequence { column: String, sequence: String, start: i64, descends: bool },
     /// `public` has a row of the same key: the same, or another.
-    Twin { key: Vec<String>, compared: Vec<String>, partitioned: Partitioned, same: bool },
+    Twin { key: Vec<String>, equals: Vec<String>, compared: Vec<String>, partitioned: Partitioned, same: bool },
 }
 
 /// Whether a table's rows are in its partitions.
@@ -102,10 +104,10 @@ impl Check {
         let column = |name: &str| format!("c.{}", quote::identifier(name));
         Some(match self {
             Self::Null { column: name, .. } => format!("{} IS NULL", column(name)),
-            Self::Orphan { columns, parent, parent_columns, partitioned, indexed, .. } => {
+            Self::Orphan { columns, parent, parent_columns, equals, partitioned, indexed, .. } => {
                 let given: Vec<String> = columns.iter().map(|name| format!("{} IS NOT NULL", column(name))).collect();
                 let parent = format!("{}{}", only(*partitioned), quote::qualified(asked.schema.as_str(), parent));
-                let same = equal("p", parent_columns, "c", columns);
+                let same = equal("p", parent_columns, "c", columns, equals);
                 format!("{} AND {}", given.join(" AND "), absent(&parent, &same, *indexed))
             }
             Self::Owner { column: name } => {
@@ -114,9 +116,9 @@ impl Check {
             }
             // A wrong owner is told as that.
             Self::Dangling { owner: true, .. } if asked.id.is_some() => return None,
-            Self::Dangling { column: name, parent, parent_column, indexed, .. } => {
+            Self::Dangling { column: name, parent, parent_column, equals, indexed, .. } => {
                 let parent = quote::qualified("public", parent);
-                let same = format!("p.{} = {}", quote::identifier(parent_column), column(name));
+                let same = format!("p.{} {equals} {}", quote::identifier(parent_column), column(name));
                 format!("{} IS NOT NULL AND {}", column(name), absent(&parent, &same, *indexed))
             }
             Self::Sequence { column: name, sequence, start, descends } => {
@@ -131,15 +133,15 @@ impl Check {
 
     /// Whether any row has one of the same key in `public`, as an aggregate over the rows.
     pub(super) fn has_twin(&self, table: &str) -> Option<String> {
-        let Self::Twin { key, partitioned, .. } = self else { return None };
+        let Self::Twin { key, equals, partitioned, .. } = self else { return None };
         let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
-        let same = equal("p", key, "c", key);
+        let same = equal("p", key, "c", key, equals);
         Some(some(&format!("(SELECT true FROM {twin} p WHERE {same} LIMIT 1)")))
     }
 
     /// The question to one row, where it needs the row of `public`.
     fn twin(&self, table: &str) -> Option<String> {
-        let Self::Twin { key, compared, partitioned, same } = self else { return None };
+        let Self::Twin { key, equals, compared, partitioned, same } = self else { return None };
         let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
         let row = |alias: &str| format!("ROW({})::text", listed(alias, compared));
         let comparison = if *same { "IS NOT DISTINCT FROM" } else { "IS DISTINCT FROM" };
@@ -147,7 +149,7 @@ impl Check {
             "coalesce((SELECT {} {comparison} {} FROM {twin} p WHERE {} LIMIT 1), false)",
             row("p"),
             row("c"),
-            equal("p", key, "c", key),
+            equal("p", key, "c", key, equals),
         ))
     }
 
@@ -161,13 +163,13 @@ impl Check {
         let condition = self.condition_in(table, asked)?;
         let from = table.from(asked.schema);
         let (example, more) = match self {
-            Self::Orphan { columns, parent, parent_columns, twin, .. } => {
+            Self::Orphan { columns, parent, parent_columns, equals, twin, .. } => {
                 let there = |partitioned: &bool| {
                     format!(
                         "(count(*) FILTER (WHERE EXISTS (SELECT FROM {}{} p WHERE {})))::text",
                         only(*partitioned),
                         quote::qualified("public", parent),
-                        equal("p", parent_columns, "c", columns),
+                        equal("p", parent_columns, "c", columns, equals),
                     )
                 };
                 (texts("c", columns), twin.as_ref().map_or("'0'".into(), there))
@@ -307,10 +309,11 @@ pub(super) fn only(partitioned: bool) -> &'static str {
     if partitioned { "" } else { "ONLY " }
 }
 
-/// The condition that two rows have the same values in these columns.
-pub(super) fn equal(one: &str, columns: &[String], other: &str, others: &[String]) -> String {
-    let pairs = columns.iter().zip(others);
-    let equal = pairs.map(|(c, o)| format!("{one}.{} = {other}.{}", quote::identifier(c), quote::identifier(o)));
+/// The condition that two rows have the same values in these columns, by these operators.
+pub(super) fn equal(one: &str, columns: &[String], other: &str, others: &[String], equals: &[String]) -> String {
+    let pairs = columns.iter().zip(others).zip(equals);
+    let equal = pairs
+        .map(|((c, o), equals)| format!("{one}.{} {equals} {other}.{}", quote::identifier(c), quote::identifier(o)));
     equal.collect::<Vec<_>>().join(" AND ")
 }
 

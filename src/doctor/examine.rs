@@ -12,7 +12,11 @@ use super::{Belongings, Fill, Rules, Title, strays::Stray};
 use crate::{
     SchemaName,
     directory::TenantEntry,
-    pg::tables::{self, Column, Reference, Tables},
+    pg::{
+        closed::reading,
+        tables::{self, Column, Reference, Tables},
+        untrusted,
+    },
     quote,
 };
 
@@ -87,17 +91,21 @@ pub enum Problem {
 /// Looks through one tenant's schema, and through `public` for what belongs to it, for what a
 /// [repair](crate::repair) can put right.
 ///
-/// Rows that several tenants may own are nobody's, as far as one tenant's id can tell.
+/// Rows that several tenants may own are nobody's, as far as one tenant's id can tell. Queries run in a transaction, or
+/// a savepoint, in which no function but the server's own is found; where a policy would hide rows, that is an error.
 ///
 /// # Errors
 ///
 /// Those of its queries.
 pub fn examine(conn: &mut PgConnection, tenant: &TenantEntry, rules: &Rules) -> QueryResult<Examined> {
-    let public = tables::read(conn, &SchemaName::public())?;
-    let tables = tables::read(conn, &tenant.schema)?;
-    let names = tables.tables.keys().cloned().collect();
-    let belongings = Belongings::look(conn, &public, rules, std::slice::from_ref(tenant), &names)?;
-    examine_rows(conn, tenant, rules, tables, &public, belongings.as_ref())
+    reading(conn, |conn| {
+        untrusted::refuse(conn, &["public", tenant.schema.as_str()])?;
+        let public = tables::read(conn, &SchemaName::public())?;
+        let tables = tables::read(conn, &tenant.schema)?;
+        let names = tables.tables.keys().cloned().collect();
+        let belongings = Belongings::look(conn, &public, rules, std::slice::from_ref(tenant), &names)?;
+        examine_rows(conn, tenant, rules, tables, &public, belongings.as_ref())
+    })
 }
 
 /// [`examine`] with what all tenants have in common at hand, and the tenant's own tables.

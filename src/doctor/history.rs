@@ -17,6 +17,8 @@ pub(super) enum Recorded {
     /// There is no such schema any more.
     Gone,
     Forbidden,
+    /// What bears its name is not an ordinary table.
+    NotATable,
     /// These versions, in order.
     Versions(Vec<String>),
 }
@@ -47,6 +49,7 @@ pub(super) fn read(conn: &mut PgConnection, schemas: &[&SchemaName]) -> QueryRes
         found.extend(chunk.iter().map(|schema| match histories.get(schema.as_str()) {
             None => Recorded::Gone,
             Some(History::Forbidden) => Recorded::Forbidden,
+            Some(History::NotATable) => Recorded::NotATable,
             Some(_) => Recorded::Versions(versions.remove(schema.as_str()).unwrap_or_default()),
         }));
     }

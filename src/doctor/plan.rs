@@ -62,6 +62,7 @@ impl Planner<'_> {
             columns: reference.child_columns.clone(),
             parent: reference.parent.clone(),
             parent_columns: reference.parent_columns.clone(),
+            equals: equals(tables, &reference.parent, &reference.parent_columns),
             partitioned: parent.is_some_and(|parent| parent.partitioned),
             indexed: parent.is_some_and(|parent| is_indexed(parent, &reference.parent_columns)),
             twin: twin.then(|| public.tables[&reference.parent].partitioned),
@@ -110,6 +111,7 @@ impl Planner<'_> {
                     column: shared.column.clone(),
                     parent: shared.parent.clone(),
                     parent_column: shared.parent_column.clone(),
+                    equals: self.around.public.equals(&shared.parent, &shared.parent_column),
                     indexed: is_indexed(parent, std::slice::from_ref(&shared.parent_column)),
                     owner: owner == Some(&shared.column),
                 });
@@ -135,9 +137,21 @@ impl Planner<'_> {
         let Some(key) = telling_key(name, table, references, tables, &self.around.public) else { return Vec::new() };
         let compared = compared(name, table, references, tables, &self.around.public);
         let partitioned = self.around.public.tables[name].partitioned;
-        let twin = |same| Check::Twin { key: key.to_vec(), compared: compared.clone(), partitioned, same };
+        let equals = equals(&self.around.public, name, key);
+        let twin = |same| Check::Twin {
+            key: key.to_vec(),
+            equals: equals.clone(),
+            compared: compared.clone(),
+            partitioned,
+            same,
+        };
         [true, false].map(twin).into()
     }
+}
+
+/// The operators by which the values of these columns are the same.
+pub(super) fn equals(tables: &Tables, table: &str, columns: &[String]) -> Vec<String> {
+    columns.iter().map(|column| tables.equals(table, column)).collect()
 }
 
 /// Whether a row is found by a key that these columns begin.

@@ -10,7 +10,7 @@ use diesel::{
 use super::{
     check::{equal, only, texts},
     contested::Contested,
-    plan::{Surroundings, compared, telling_key},
+    plan::{Surroundings, compared, equals, telling_key},
     rows::Answer,
 };
 use crate::{
@@ -231,7 +231,7 @@ impl Owned {
         let table = claim.tables.tables.get(name)?;
         let references = &claim.tables.references;
         let same = match telling_key(name, table, references, claim.tables, &around.public) {
-            Some(key) => equal("c", key, "p", key),
+            Some(key) => equal("c", key, "p", key, &equals(&around.public, name, key)),
             None => {
                 let columns = compared(name, table, references, claim.tables, &around.public);
                 let row = |alias| format!("ROW({})::text", super::check::listed(alias, &columns));
@@ -272,7 +272,7 @@ impl Owned {
              JOIN {} ON {} JOIN o{number} o ON o.row = q.ctid AND o.place = q.tableoid",
             from(around, name, "p"),
             from(around, other, "q"),
-            equal("p", columns, "q", others),
+            equal("p", columns, "q", others, &equals(&around.public, name, columns)),
         ))
     }
 

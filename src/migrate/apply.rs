@@ -117,7 +117,7 @@ fn stage<'m>(
     lock::bound(tenant, run.lock_timeout, run.statement_timeout)?;
     lock::schema_unless(tenant, &schema, run.lock_timeout, || run.is_stopped())?;
     ddl::create_history(tenant)?;
-    let applied = catalog::versions(tenant, &[&schema])?.remove(schema.as_str()).unwrap_or_default();
+    let applied = catalog::recorded(tenant, &schema)?;
     let mut left = match left {
         None => run.goal.steps(&schema, &applied, run.migrations)?.into(),
         Some(left) => left,

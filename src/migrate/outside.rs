@@ -55,7 +55,7 @@ pub(super) fn perform(
 
 fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>) -> Result<(), Error> {
     let (schema, mark) = (&conn.schema().clone(), conn.mark().clone());
-    let recorded = catalog::versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default();
+    let recorded = catalog::recorded(conn, schema)?;
     let is_recorded = recorded.iter().any(|version| version == step.migration.version());
     if is_recorded == (step.direction == Direction::Up) {
         // Somebody else was quicker.

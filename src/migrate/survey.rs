@@ -9,6 +9,7 @@ use crate::{
     pg::{
         self,
         catalog::{self, History},
+        closed,
         engine::{self, Engine},
         lock,
     },
@@ -101,59 +102,21 @@ pub fn survey(
 
 /// The last version that one schema has recorded, whoever recorded it; `None` where nothing is.
 ///
-/// Two short queries: cheap enough for a health check, or for a request that has to know which columns there are.
+/// A transaction of two short queries: cheap enough for a health check, or for a request that has to know which columns there are.
 ///
 /// # Errors
 ///
-/// [`Error::MissingSchema`], [`Error::NoUsage`], and those of the queries.
+/// [`Error::MissingSchema`], [`Error::NoUsage`], [`Error::NotATable`], and those of the queries.
 pub fn version(conn: &mut PgConnection, schema: &SchemaName) -> Result<Option<String>, Error> {
-    match catalog::histories(conn, &[schema.as_str()])?.get(schema.as_str()) {
+    closed::reading(conn, |conn| match catalog::histories(conn, &[schema.as_str()])?.get(schema.as_str()) {
         None => Err(Error::MissingSchema { schema: schema.clone() }),
         Some(History::Absent) => Ok(None),
         Some(History::Forbidden) => Err(Error::NoUsage { schema: schema.clone() }),
+        Some(History::NotATable) => Err(catalog::not_a_table(schema)),
         Some(History::Readable) => {
             Ok(catalog::versions(conn, &[schema])?.remove(schema.as_str()).and_then(|mut found| found.pop()))
         }
-    }
-}
-
-/// A survey that reads the histories without first asking which of them are there.
-///
-/// That saves a good part of the time where nothing is amiss. The first history that is not there makes the query
-/// fail, which the server logs, and from then on this surveyor asks first.
-#[derive(Debug, Default)]
-pub(super) struct Surveyor {
-    asks_first: bool,
-}
-
-impl Surveyor {
-    /// What [`survey`] would find.
-    pub(super) fn survey(
-        &mut self,
-        conn: &mut PgConnection,
-        schemas: &[SchemaName],
-        migrations: &Migrations,
-    ) -> QueryResult<Vec<SchemaStatus>> {
-        // A query that fails inside a transaction would end it.
-        if self.asks_first || pg::depth(conn) > 0 {
-            return survey(conn, schemas, migrations);
-        }
-        let mut found = Vec::with_capacity(schemas.len());
-        for chunk in schemas.chunks(CHUNK) {
-            match catalog::versions(conn, &chunk.iter().collect::<Vec<_>>()) {
-                Ok(mut versions) => found.extend(chunk.iter().map(|schema| {
-                    let applied = versions.remove(schema.as_str()).unwrap_or_default();
-                    SchemaStatus { schema: schema.clone(), state: compare(schema, applied, migrations) }
-                })),
-                Err(_) => {
-                    self.asks_first = true;
-                    found.extend(survey(conn, &schemas[found.len()..], migrations)?);
-                    break;
-                }
-            }
-        }
-        Ok(found)
-    }
+    })
 }
 
 fn survey_one(conn: &mut PgConnection, schema: &SchemaName, migrations: &Migrations) -> SchemaStatus {
@@ -179,6 +142,7 @@ fn survey_chunk(
     let mut state = |schema: &SchemaName| match histories.get(schema.as_str()) {
         None => State::Missing,
         Some(History::Forbidden) => State::Unreadable { reason: "the role may not read its history".into() },
+        Some(History::NotATable) => State::Unreadable { reason: catalog::not_a_table(schema).to_string() },
         Some(_) => compare(schema, versions.remove(schema.as_str()).unwrap_or_default(), migrations),
     };
     Ok(schemas.iter().map(|schema| SchemaStatus { schema: schema.clone(), state: state(schema) }).collect())

@@ -50,8 +50,8 @@ fn watch(interrupt: &Interrupt, done: &AtomicBool, name: &str, connect: &Connect
 
 fn cancel(conn: &mut PgConnection, name: &str) -> QueryResult<usize> {
     sql_query(
-        "SELECT pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity \
-         WHERE application_name = $1 AND usename = current_user",
+        "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity \
+         WHERE application_name OPERATOR(pg_catalog.=) $1 AND usename OPERATOR(pg_catalog.=) current_user",
     )
     .bind::<Text, _>(name)
     .execute(conn)

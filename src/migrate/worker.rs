@@ -13,7 +13,7 @@ use super::{
     carry_out::Pass,
     group::{self, Pace, Task},
     step::{Direction, Step},
-    survey::Surveyor,
+    survey,
 };
 use crate::{
     Error, SchemaName,
@@ -36,7 +36,6 @@ pub(super) struct Worker<'p> {
     conn: PgConnection,
     pace: Pace,
     engine: Engine,
-    surveyor: Surveyor,
     served: usize,
     lines: Vec<Line>,
     /// How many of the lines were read back already.
@@ -46,8 +45,8 @@ pub(super) struct Worker<'p> {
 impl<'p> Worker<'p> {
     pub(super) fn new(pass: &'p Pass<'p, 'p>, connect: &'p Connector<'p>) -> Result<Self, Error> {
         let (mut conn, pace) = (pass.run.open(connect)?, Pace::new(pass.run.lock_budget));
-        let (engine, surveyor) = (engine::detect(&mut conn)?, Surveyor::default());
-        Ok(Self { pass, connect, conn, pace, engine, surveyor, served: 0, lines: Vec::new(), proven: 0 })
+        let engine = engine::detect(&mut conn)?;
+        Ok(Self { pass, connect, conn, pace, engine, served: 0, lines: Vec::new(), proven: 0 })
     }
 
     /// Works on chunks until there are none left, or no connection.
@@ -73,10 +72,10 @@ impl<'p> Worker<'p> {
         }
         self.served += chunk.len();
         let run = self.pass.run;
-        let found = match self.surveyor.survey(&mut self.conn, chunk, run.migrations) {
+        let found = match survey(&mut self.conn, chunk, run.migrations) {
             Err(_) if self.conn.is_broken() => {
                 self.reconnect()?;
-                self.surveyor.survey(&mut self.conn, chunk, run.migrations)?
+                survey(&mut self.conn, chunk, run.migrations)?
             }
             found => found?,
         };
@@ -228,7 +227,7 @@ fn line(schema: &SchemaName, steps: &[Step<'_>], result: Result<(), Error>, dura
 pub(super) fn read_back(run: &Run<'_>, conn: &mut PgConnection, lines: &mut [Line]) {
     let changed: Vec<SchemaName> =
         lines.iter().filter(|line| line.is_changed()).filter_map(|line| line.schema.parse().ok()).collect();
-    match Surveyor::default().survey(conn, &changed, run.migrations) {
+    match survey(conn, &changed, run.migrations) {
         Ok(found) => {
             let mut found: HashMap<String, SchemaStatus> =
                 found.into_iter().map(|status| (status.schema.to_string(), status)).collect();

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
-    dsl::sql,
-    select, sql_query,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, Bool, Text},
 };
 
 use super::ddl::HISTORY;
-use crate::{SchemaName, quote};
+use crate::{Error, SchemaName, quote};
 
 #[derive(diesel::QueryableByName)]
 struct Name {
@@ -26,7 +24,8 @@ pub(crate) fn may_use(conn: &mut PgConnection, schema: &SchemaName) -> QueryResu
         usable: bool,
     }
     let found: Option<Row> = sql_query(
-        "SELECT has_schema_privilege(oid, 'USAGE') AS usable FROM pg_catalog.pg_namespace WHERE nspname = $1",
+        "SELECT pg_catalog.has_schema_privilege(oid, 'USAGE') AS usable \
+         FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) $1",
     )
     .bind::<Text, _>(schema.as_str())
     .get_result(conn)
@@ -36,10 +35,12 @@ pub(crate) fn may_use(conn: &mut PgConnection, schema: &SchemaName) -> QueryResu
 
 /// The schemas of this name in any mixture of upper and lower case.
 pub(crate) fn twins(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
-    let names: Vec<Name> =
-        sql_query("SELECT nspname::text AS name FROM pg_catalog.pg_namespace WHERE lower(nspname) = lower($1)")
-            .bind::<Text, _>(schema.as_str())
-            .load(conn)?;
+    let names: Vec<Name> = sql_query(
+        "SELECT nspname::text AS name FROM pg_catalog.pg_namespace \
+             WHERE pg_catalog.lower(nspname::text) OPERATOR(pg_catalog.=) pg_catalog.lower($1)",
+    )
+    .bind::<Text, _>(schema.as_str())
+    .load(conn)?;
     Ok(names.into_iter().map(|found| found.name).collect())
 }
 
@@ -47,8 +48,9 @@ pub(crate) fn twins(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult
 pub(crate) fn schemas_like(conn: &mut PgConnection, pattern: &str) -> QueryResult<Vec<String>> {
     let names: Vec<Name> = sql_query(
         "SELECT nspname::text AS name FROM pg_catalog.pg_namespace \
-         WHERE nspname LIKE $1 AND nspname !~ '^pg_' \
-           AND nspname NOT IN ('public', 'information_schema', 'tenantry') ORDER BY nspname",
+         WHERE nspname OPERATOR(pg_catalog.~~) $1 AND nspname OPERATOR(pg_catalog.!~) '^pg_' \
+           AND nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['public', 'information_schema', 'tenantry']) \
+         ORDER BY nspname",
     )
     .bind::<Text, _>(pattern)
     .load(conn)?;
@@ -62,10 +64,14 @@ pub(crate) enum History {
     Absent,
     /// There is one, and the role may not read it.
     Forbidden,
+    /// Something bears its name whose reading would run its owner's code.
+    NotATable,
     Readable,
 }
 
 /// Which of these schemas exist, and whether their history can be read: one query for all.
+///
+/// Within a tenant's scope, too, it calls no function of the tenant's.
 pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<BTreeMap<String, History>> {
     #[derive(diesel::QueryableByName)]
     struct Row {
@@ -77,20 +83,14 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
         present: bool,
         #[diesel(sql_type = Bool)]
         readable: bool,
+        #[diesel(sql_type = Bool)]
+        plain: bool,
     }
     // Looked up name by name: a join would have the planner read all of pg_class, which is most of the catalog.
-    let rows: Vec<Row> = sql_query(
-        "SELECT schema, usable, history IS NOT NULL AS present, \
-                coalesce(has_table_privilege(history, 'SELECT'), false) AS readable \
-         FROM (SELECT nspname::text AS schema, usable, \
-                      CASE WHEN usable THEN to_regclass(quote_ident(nspname) || '.' || quote_ident($2)) END AS history \
-               FROM (SELECT nspname, has_schema_privilege(oid, 'USAGE') AS usable \
-                     FROM pg_catalog.pg_namespace WHERE nspname = ANY($1)) known OFFSET 0) found",
-    )
-    .bind::<Array<Text>, _>(schemas)
-    .bind::<Text, _>(HISTORY)
-    .load(conn)?;
+    let rows: Vec<Row> =
+        sql_query(include_str!("histories.sql")).bind::<Array<Text>, _>(schemas).bind::<Text, _>(HISTORY).load(conn)?;
     let history = |row: &Row| match row {
+        Row { present: true, usable: true, plain: false, .. } => History::NotATable,
         Row { present: true, usable: true, readable: true, .. } => History::Readable,
         Row { present: false, usable: true, .. } => History::Absent,
         _ => History::Forbidden,
@@ -98,23 +98,66 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
     Ok(rows.into_iter().map(|row| (row.schema.clone(), history(&row))).collect())
 }
 
+/// What is to be said of a schema whose history is [`History::NotATable`].
+pub(crate) fn not_a_table(schema: &SchemaName) -> Error {
+    Error::NotATable { table: format!("{schema}.{HISTORY}") }
+}
+
+/// The versions that one schema has recorded, also within its scope; none where it has no history.
+///
+/// # Errors
+///
+/// [`Error::NotATable`], and those of the queries.
+pub(crate) fn recorded(conn: &mut PgConnection, schema: &SchemaName) -> Result<Vec<String>, Error> {
+    match histories(conn, &[schema.as_str()])?.get(schema.as_str()) {
+        Some(History::NotATable) => Err(not_a_table(schema)),
+        // What is forbidden is an error of the query.
+        Some(History::Readable | History::Forbidden) => {
+            Ok(versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default())
+        }
+        Some(History::Absent) | None => Ok(Vec::new()),
+    }
+}
+
 /// Whether a table of our own, in the schema `tenantry`, is there and may be read.
+///
+/// # Errors
+///
+/// [`Error::NotATable`], and those of the query.
 pub(crate) fn remembers(conn: &mut PgConnection, table: &str) -> QueryResult<bool> {
-    let may_read = format!("has_table_privilege(to_regclass('tenantry.{table}'), 'SELECT')");
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        readable: bool,
+        #[diesel(sql_type = Bool)]
+        plain: bool,
+    }
     // Looked for only where the role may look.
-    let usable = "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry'";
-    select(sql::<Bool>(&format!("CASE WHEN ({usable}) THEN coalesce({may_read}, false) ELSE false END")))
-        .get_result(conn)
+    let found: Option<Row> = sql_query(
+        "SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable, \
+                c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\" AS plain \
+         FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
+         WHERE n.nspname OPERATOR(pg_catalog.=) 'tenantry' AND c.relname OPERATOR(pg_catalog.=) $1 \
+           AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')",
+    )
+    .bind::<Text, _>(table)
+    .get_result(conn)
+    .optional()?;
+    match found {
+        Some(Row { plain: false, .. }) => Err(Error::NotATable { table: format!("tenantry.{table}") }.into()),
+        found => Ok(found.is_some_and(|found| found.readable)),
+    }
 }
 
 /// The indexes of a schema that no query uses, since their making has failed.
 pub(crate) fn invalid_indexes(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<Vec<String>> {
     let names: Vec<Name> = sql_query(
         "SELECT x.relname::text AS name FROM pg_catalog.pg_class x \
-         JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace \
-         WHERE n.nspname = $1 AND NOT i.indisvalid \
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = x.oid) \
+         JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) x.oid \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.relnamespace \
+         WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND NOT i.indisvalid \
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index p \
+                           WHERE p.index_relid OPERATOR(pg_catalog.=) x.oid) \
          ORDER BY 1",
     )
     .bind::<Text, _>(schema.as_str())
@@ -125,12 +168,14 @@ pub(crate) fn invalid_indexes(conn: &mut PgConnection, schema: &SchemaName) -> Q
 /// The table of a schema's index, and the statement that makes such an index where the path points.
 pub(crate) fn index(conn: &mut PgConnection, schema: &SchemaName, name: &str) -> QueryResult<Option<(String, String)>> {
     let schema = quote::literal(schema.as_str());
-    index_of(conn, &format!("(SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = {schema})"), name)
+    let namespace =
+        format!("(SELECT oid FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) {schema}::text)");
+    index_of(conn, &namespace, name)
 }
 
 /// The same of a temporary index.
 pub(crate) fn temporary_index(conn: &mut PgConnection, name: &str) -> QueryResult<Option<(String, String)>> {
-    index_of(conn, "pg_my_temp_schema()", name)
+    index_of(conn, "pg_catalog.pg_my_temp_schema()", name)
 }
 
 fn index_of(conn: &mut PgConnection, namespace: &str, name: &str) -> QueryResult<Option<(String, String)>> {
@@ -142,11 +187,11 @@ fn index_of(conn: &mut PgConnection, namespace: &str, name: &str) -> QueryResult
         definition: String,
     }
     let found: Option<Row> = sql_query(format!(
-        "SELECT t.relname::text AS table, pg_get_indexdef(x.oid, 0, true) AS definition \
+        "SELECT t.relname::text AS table, pg_catalog.pg_get_indexdef(x.oid, 0, true) AS definition \
          FROM pg_catalog.pg_class x \
-         JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid \
-         JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
-         WHERE x.relnamespace = {namespace} AND x.relname = $1"
+         JOIN pg_catalog.pg_index i ON i.indexrelid OPERATOR(pg_catalog.=) x.oid \
+         JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) i.indrelid \
+         WHERE x.relnamespace OPERATOR(pg_catalog.=) {namespace} AND x.relname OPERATOR(pg_catalog.=) $1"
     ))
     .bind::<Text, _>(name)
     .get_result(conn)
@@ -167,7 +212,12 @@ pub(crate) fn versions(conn: &mut PgConnection, schemas: &[&SchemaName]) -> Quer
         .iter()
         .map(|schema| {
             let name = quote::literal(schema.as_str());
-            format!("SELECT {name}::text AS schema, version::text FROM {}.{HISTORY}", schema.quoted())
+            // A view is no table to sample. Without a cast, which the column's type could bring.
+            format!(
+                "SELECT {name}::text AS schema, pg_catalog.concat(version) AS version \
+                 FROM ONLY {}.{HISTORY} TABLESAMPLE pg_catalog.system (100)",
+                schema.quoted()
+            )
         })
         .collect();
     let mut versions = BTreeMap::<String, Vec<String>>::new();

@@ -39,7 +39,8 @@ pub(crate) fn insert_version(schema: &SchemaName, version: &str) -> String {
 /// The statement that forgets a version, and fails where somebody else has forgotten it first.
 pub(crate) fn delete_version(schema: &SchemaName, version: &str) -> String {
     format!(
-        "WITH gone AS (DELETE FROM {}.{HISTORY} WHERE version = {} RETURNING 1) SELECT 1 / count(*) FROM gone",
+        "WITH gone AS (DELETE FROM {}.{HISTORY} WHERE version OPERATOR(pg_catalog.=) {}::text RETURNING 1) \
+         SELECT pg_catalog.int8div(1, pg_catalog.count(*)) FROM gone",
         schema.quoted(),
         quote::literal(version)
     )

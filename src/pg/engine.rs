@@ -12,6 +12,7 @@ pub(crate) enum Engine {
 
 /// Asks the server what it is.
 pub(crate) fn detect(conn: &mut PgConnection) -> QueryResult<Engine> {
-    let citus = sql::<Bool>("EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus')");
+    let citus =
+        sql::<Bool>("EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'citus')");
     Ok(if select(citus).get_result(conn)? { Engine::Citus } else { Engine::Postgres })
 }

@@ -14,7 +14,11 @@ use diesel::{
     sql_types::{Bool, Text},
 };
 
-use super::{atomically, depth};
+use super::{
+    atomically,
+    closed::{CLOSE, Open},
+    depth,
+};
 use crate::{Error, SchemaName, quote};
 
 /// Takes the schema's lock until the end of the transaction, or of the savepoint if that is rolled back.
@@ -74,7 +78,7 @@ pub(crate) fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<()
 pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl Fn() -> bool) -> Result<(), Error> {
     let started = Instant::now();
     loop {
-        let lock = sql::<Bool>(&format!("pg_try_advisory_lock({FLEET})"));
+        let lock = sql::<Bool>(&format!("pg_catalog.pg_try_advisory_lock({FLEET})"));
         if select(lock).get_result(conn)? {
             return Ok(());
         }
@@ -88,7 +92,8 @@ pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl F
     }
 }
 
-const FLEET: &str = "hashtextextended('tenantry fleet', 0)";
+// Whoever calls may have any path.
+const FLEET: &str = "pg_catalog.hashtextextended('tenantry fleet', 0)";
 
 fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
     #[derive(diesel::QueryableByName)]
@@ -97,11 +102,14 @@ fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
         holder: String,
     }
     let holder: Option<Holder> = sql_query(format!(
-        "SELECT format('role %s from %s, process %s of the server, since %s', a.usename, \
-                coalesce(host(a.client_addr), 'this machine'), a.pid, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')) AS holder \
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = current_database() \
-           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET}",
+        "SELECT pg_catalog.format('role %s from %s, process %s of the server, since %s', a.usename, \
+                coalesce(pg_catalog.host(a.client_addr), 'this machine'), a.pid, \
+                pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')) AS holder \
+         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid \
+         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 1 \
+           AND a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() \
+           AND ((l.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) l.objid::bigint) \
+               OPERATOR(pg_catalog.=) {FLEET}",
     ))
     .get_result(conn)
     .optional()?;
@@ -123,7 +131,8 @@ pub(crate) fn bounding(set: &str, lock: Duration, statement: Option<Duration>) -
     }
 }
 
-/// Runs the closure as a transaction or, inside one, as a savepoint, in which nothing waits longer for a lock.
+/// Runs the closure as a transaction or, inside one, as a savepoint, in which nothing waits longer for a lock, and
+/// queries run the server's own code only, as [`closed::reading`](super::closed::reading) has them do.
 pub(crate) fn patiently<T>(
     conn: &mut PgConnection,
     patience: Duration,
@@ -132,8 +141,10 @@ pub(crate) fn patiently<T>(
     atomically(conn, |conn| {
         // What is set here would stay so for the rest of a caller's transaction.
         let before = (depth(conn) > 1).then(|| bounds(conn)).transpose()?;
-        bound(conn, patience, None)?;
+        let open = Open::if_nested(conn)?;
+        conn.batch_execute(&format!("{CLOSE}; {}", bounding("SET LOCAL", patience, None)))?;
         let value = work(conn)?;
+        open.map_or(Ok(()), |open| conn.batch_execute(&open.statement))?;
         before.map_or(Ok(()), |before| restore(conn, "SET LOCAL", &before))?;
         Ok(value)
     })
@@ -144,7 +155,7 @@ pub(crate) struct Bounds(String, String);
 
 /// Reads the bounds that are set now.
 pub(crate) fn bounds(conn: &mut PgConnection) -> QueryResult<Bounds> {
-    let setting = |name: &str| sql::<Text>(&format!("current_setting('{name}')"));
+    let setting = |name: &str| sql::<Text>(&format!("pg_catalog.current_setting('{name}')"));
     let (lock, statement) = select((setting("lock_timeout"), setting("statement_timeout"))).get_result(conn)?;
     Ok(Bounds(lock, statement))
 }
@@ -159,14 +170,15 @@ pub(crate) fn restore(conn: &mut PgConnection, set: &str, Bounds(lock, statement
 pub(crate) fn must_lock<'s>(schemas: impl Iterator<Item = &'s SchemaName>) -> String {
     let names: Vec<String> = schemas.map(|schema| quote::literal(&format!("tenantry:{schema}"))).collect();
     format!(
-        "SELECT CASE WHEN bool_and(pg_try_advisory_xact_lock(hashtextextended(name, 0))) THEN 0 \
-         ELSE ('locked: ' || now())::int END FROM unnest(ARRAY[{}]) AS name",
+        "SELECT CASE WHEN pg_catalog.bool_and(pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended(name, 0))) \
+         THEN 0 ELSE pg_catalog.concat('locked: ', pg_catalog.now())::int END \
+         FROM pg_catalog.unnest(ARRAY[{}]) AS name",
         names.join(", ")
     )
 }
 
 fn try_lock(conn: &mut PgConnection, schema: &SchemaName, function: &str) -> Result<bool, Error> {
-    let locked = sql::<Bool>(&format!("{function}(hashtextextended("))
+    let locked = sql::<Bool>(&format!("pg_catalog.{function}(pg_catalog.hashtextextended("))
         .bind::<Text, _>(format!("tenantry:{schema}"))
         .sql(", 0))");
     Ok(select(locked).get_result(conn)?)

@@ -13,6 +13,7 @@ mod session;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
+pub(crate) mod untrusted;
 
 use std::{
     num::NonZeroU32,

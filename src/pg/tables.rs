@@ -39,6 +39,9 @@ pub(crate) struct Column {
     /// Its type and the type's modifier: equal where, and only where, the types are the same.
     #[diesel(sql_type = Text)]
     pub(crate) kind: String,
+    /// The operator by which two values of an extension's type are the same: no path of ours finds it.
+    #[diesel(sql_type = Nullable<Text>)]
+    equals: Option<String>,
     /// Computed from others: never written.
     #[diesel(sql_type = Bool)]
     pub(crate) generated: bool,
@@ -127,6 +130,12 @@ impl Tables {
         self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
     }
 
+    /// The operator by which two values of this column are the same, for the closed path.
+    pub(crate) fn equals(&self, table: &str, column: &str) -> String {
+        let known = self.columns(table).iter().find(|known| known.name == column);
+        known.and_then(|known| known.equals.clone()).unwrap_or_else(|| "=".into())
+    }
+
     /// Whether the table is there with all of these columns.
     pub(crate) fn has(&self, table: &str, columns: &[String]) -> bool {
         let has = |table: &Table| columns.iter().all(|name| table.columns.iter().any(|column| column.name == *name));
@@ -139,8 +148,11 @@ impl Tables {
 pub(crate) fn equal(one: (&str, &Tables, &str, &str), other: (&str, &Tables, &str, &str)) -> String {
     let (alias, tables, table, column) = one;
     let (alias2, tables2, table2, column2) = other;
-    let cast = if tables.kind(table, column) == tables2.kind(table2, column2) { "" } else { "::text" };
-    format!("{alias}.{}{cast} = {alias2}.{}{cast}", quote::identifier(column), quote::identifier(column2))
+    let (cast, equals) = match tables.kind(table, column) == tables2.kind(table2, column2) {
+        true => ("", tables.equals(table, column)),
+        false => ("::text", "=".into()),
+    };
+    format!("{alias}.{}{cast} {equals} {alias2}.{}{cast}", quote::identifier(column), quote::identifier(column2))
 }
 
 /// Reads the structure of one schema, in three queries.
@@ -199,6 +211,15 @@ const RELATIONS: &str = "pg_catalog.pg_namespace n \
 // To read an expression takes the longer the more columns the table has: only those are read that may number it.
 const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
         a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, a.attgenerated <> '' AS generated, \
+        CASE WHEN a.atttypid >= 16384 THEN ( \
+            SELECT format('OPERATOR(%I.%s)', s.nspname, o.oprname) FROM pg_catalog.pg_type t \
+            JOIN pg_catalog.pg_opclass k ON k.opcdefault \
+                AND k.opcintype = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+            JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname = 'btree' \
+            JOIN pg_catalog.pg_amop x ON x.amopfamily = k.opcfamily AND x.amopstrategy = 3 \
+                AND x.amoplefttype = k.opcintype AND x.amoprighttype = k.opcintype \
+            JOIN pg_catalog.pg_operator o ON o.oid = x.amopopr \
+            JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace WHERE t.oid = a.atttypid LIMIT 1) END AS equals, \
         a.attidentity <> '' AS identity, \
         a.attidentity <> '' OR CASE WHEN d.adbin::text LIKE \
             '%:funcid ' || 'pg_catalog.nextval(regclass)'::regprocedure::oid || ' %' \

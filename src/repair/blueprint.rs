@@ -13,6 +13,7 @@ use crate::{
     migrate::{Migrations, State, survey},
     pg::{
         catalog,
+        closed::reading,
         tables::{self, Tables},
     },
     structure::{self, Reader, Reference},
@@ -71,7 +72,7 @@ impl Blueprints {
             let blueprint = Blueprint { reference, history };
             for chunk in differing.chunks(CHUNK) {
                 let names: Vec<&str> = chunk.iter().map(SchemaName::as_str).collect();
-                let tables = tables::read_many(conn, &names)?;
+                let tables = reading(conn, |conn| tables::read_many(conn, &names))?;
                 for (schema, cures) in blueprint.cures(conn, chunk, &tables) {
                     if !cures.is_empty() {
                         blueprints.cures.insert(schema, (version.clone(), cures));

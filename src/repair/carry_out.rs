@@ -23,6 +23,7 @@ use crate::{
         atomically, depth,
         tables::{self, Tables},
         transient::{self, Transient},
+        untrusted,
     },
 };
 
@@ -121,6 +122,7 @@ impl Repair<'_> {
         let schemas: Vec<SchemaName> = ill.iter().map(|tenant| tenant.schema.clone()).collect();
         let (public, belongings) = atomically::<_, Error>(conn, |conn| {
             begin(conn, self.lock_timeout)?;
+            untrusted::refuse(conn, &["public"])?;
             let public = tables::read(conn, &SchemaName::public())?;
             let names = tables::names(conn, &schemas.iter().map(SchemaName::as_str).collect::<Vec<_>>())?;
             let belongings = Belongings::look(conn, &public, self.rules, &listing.tenants, &names)?;

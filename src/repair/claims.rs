@@ -23,6 +23,7 @@ use crate::{
     pg::{
         atomically,
         tables::{self, Reference, Tables, equal},
+        untrusted,
     },
 };
 
@@ -192,6 +193,7 @@ impl Claims {
         let names: Vec<&str> = tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
         let found = atomically::<_, Error>(conn, |conn| {
             begin(conn, patience)?;
+            untrusted::refuse(conn, &names)?;
             let found = tables::read_many(conn, &names)?;
             let known: Vec<(&SchemaName, &Tables)> = tenants
                 .iter()

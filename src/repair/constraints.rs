@@ -11,6 +11,7 @@ use super::{
     Constrained, How, Left, Outcome, Reason,
     attempt::attempt_as_owner,
     memory::{Change, Recorder, What},
+    settings::writing,
 };
 use crate::{
     Error, SchemaName,
@@ -60,7 +61,8 @@ pub(super) fn put_right(
 ) -> Result<(), Error> {
     for Cure { what, statements } in cures {
         let mut changed = false;
-        let done = attempt_as_owner(conn, |conn| {
+        // Definitions are remembered as they are printed, and added, with the tenant on the path.
+        let put_right = |conn: &mut PgConnection| {
             let before = definitions(conn, schema, what)?;
             for statement in statements {
                 conn.batch_execute(statement)?;
@@ -71,7 +73,8 @@ pub(super) fn put_right(
                 true => recorder.write(conn, &what.table, What::Constraint, &[change(what, &before, &after)]),
                 false => Ok(()),
             }
-        })?;
+        };
+        let done = attempt_as_owner(conn, |conn| writing(conn, schema, put_right))?;
         match done {
             Ok(()) if changed => outcome.constraints.push(what.clone()),
             // Somebody else has been faster, and an undo would take that back.
@@ -181,11 +184,12 @@ fn definitions(
     let query = match what.how {
         How::Required => {
             "SELECT attname::text AS name, 'NOT NULL' AS definition FROM pg_catalog.pg_attribute \
-             WHERE attrelid = $1::regclass AND attnotnull"
+             WHERE attrelid OPERATOR(pg_catalog.=) $1::regclass AND attnotnull"
         }
         _ => {
-            "SELECT conname::text AS name, pg_get_constraintdef(oid) AS definition FROM pg_catalog.pg_constraint \
-             WHERE conrelid = $1::regclass AND contype <> 'n'"
+            "SELECT conname::text AS name, pg_catalog.pg_get_constraintdef(oid) AS definition \
+             FROM pg_catalog.pg_constraint \
+             WHERE conrelid OPERATOR(pg_catalog.=) $1::regclass AND contype OPERATOR(pg_catalog.<>) 'n'::\"char\""
         }
     };
     let rows: Vec<Row> = sql_query(query).bind::<Text, _>(quote::qualified(schema.as_str(), &what.table)).load(conn)?;

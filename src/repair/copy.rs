@@ -17,6 +17,7 @@ use super::{
     propose::Proposer,
     rows::{self, Place, Row},
     sequences,
+    settings::writing,
 };
 use crate::{
     pg::tables::{Column, equal},
@@ -45,7 +46,9 @@ impl Proposer<'_> {
             }
         }
         // A deferred foreign key would speak up at COMMIT only, when it is too late to look again.
-        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        writing(conn, &self.tenant.schema, |conn| {
+            conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        })
     }
 
     /// Copies rows of several tables in one statement, after which alone foreign keys are checked that cannot wait.
@@ -61,11 +64,11 @@ impl Proposer<'_> {
             steps.push(format!("i{at} AS ({})", self.insertion(part, &casts)));
             let told = recorder.statement(part.table, What::Inserted, &format!("i{at}"));
             steps.extend(told.map(|told| format!("m{at} AS ({told})")));
-            counts.push(format!("SELECT {at}::bigint AS at, count(*) AS rows FROM i{at}"));
+            counts.push(format!("SELECT {at}::bigint AS at, pg_catalog.count(*) AS rows FROM i{at}"));
         }
-        let copied: Vec<Done> = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
-            .bind::<Array<Text>, _>(parts.iter().flat_map(|part| part.places).collect::<Vec<_>>())
-            .load(conn)?;
+        let copy = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(parts.iter().flat_map(|part| part.places).collect::<Vec<_>>());
+        let copied: Vec<Done> = writing(conn, &self.tenant.schema, |conn| copy.load(conn))?;
         for Done { at, rows } in copied {
             let part = &parts[at as usize];
             let missing = part.places.len() as i64 - rows;
@@ -94,7 +97,8 @@ impl Proposer<'_> {
             for column in rows::written(structure).filter(|column| column.numbered && !take(column)) {
                 let name = quote::identifier(&column.name);
                 values.push(format!(
-                    "(SELECT coalesce(max({name}), 0) FROM {}.{}) + row_number() OVER ()",
+                    "(SELECT coalesce(pg_catalog.max({name}), 0) FROM {}.{}) \
+                     OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER ()",
                     self.tenant.schema.quoted(),
                     quote::identifier(table)
                 ));

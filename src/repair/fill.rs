@@ -10,6 +10,7 @@ use super::{
     memory::{Recorder, What},
     propose::Proposer,
     rows,
+    settings::writing,
 };
 use crate::{doctor::Fill, quote};
 
@@ -29,15 +30,18 @@ impl Proposer<'_> {
              RETURNING {key} AS key, {before} AS before, {after} AS after)",
             source = self.source(fill, "t"),
             key = rows::key_image(structure, "t"),
-            before = format_args!("jsonb_build_object({}, NULL)", quote::literal(&fill.column)),
+            before = format_args!("pg_catalog.jsonb_build_object({}, NULL)", quote::literal(&fill.column)),
             after = rows::image_of(std::iter::once(fill.column.as_str()), "t"),
         );
         let told = recorder.statement(&fill.table, What::Updated, "filled");
         let told = told.map(|told| format!(", told AS ({told})")).unwrap_or_default();
-        let Done { rows, .. } =
-            sql_query(format!("WITH {filled}{told} SELECT 0::bigint AS at, count(*) AS rows FROM filled"))
-                .get_result(conn)?;
-        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+        let fill_in =
+            sql_query(format!("WITH {filled}{told} SELECT 0::bigint AS at, pg_catalog.count(*) AS rows FROM filled"));
+        let Done { rows, .. } = writing(conn, &self.tenant.schema, |conn| {
+            let done = fill_in.get_result(conn)?;
+            conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+            Ok(done)
+        })?;
         let Kept { kept } = sql_query(format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NULL) AS kept"))
             .get_result(conn)?;
         match kept {
@@ -53,7 +57,7 @@ impl Proposer<'_> {
             self.examined.tenant.has(&fill.table, name) && (alias == "t" || self.public.has(&fill.table, name))
         };
         let mut from: Vec<String> = fill.from.iter().filter(there).map(|name| rows::column(alias, name)).collect();
-        from.push("now()".into());
+        from.push("pg_catalog.now()".into());
         from.join(", ")
     }
 }

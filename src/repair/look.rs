@@ -9,7 +9,7 @@ use super::{
     claims::Claims,
     proposal::Excluded,
     propose::Proposer,
-    settings::begin,
+    settings::{begin, open},
     tenant::{Common, Turn},
     turns::Looked,
 };
@@ -18,8 +18,11 @@ use crate::{
     directory::TenantEntry,
     doctor::{Examined, Problem, Symptom},
     pg::{
-        atomically, scope,
+        atomically,
+        closed::reading,
+        scope,
         tables::{self, Tables},
+        untrusted,
     },
 };
 
@@ -38,7 +41,7 @@ impl Repair<'_> {
         let claims = Mutex::new(Claims::default());
         let looked = self.share(conn, tenants, CHUNK, |conn, some| {
             let names: Vec<&str> = some.iter().map(|tenant| tenant.schema.as_str()).collect();
-            let mut known = atomically(conn, |conn| tables::read_many(conn, &names)).ok();
+            let mut known = reading(conn, |conn| tables::read_many(conn, &names)).ok();
             let look = |tenant: &&'t TenantEntry| {
                 let tables = known.as_mut().map(|known| known.remove(tenant.schema.as_str()).unwrap_or_default());
                 let looked = self.look(conn, tenant, tables, common, &claims);
@@ -72,6 +75,7 @@ impl Repair<'_> {
         let turn = Turn { repair: self, tenant, common, claims: &nobody, rehearsal: true };
         scope::transaction(conn, &tenant.schema, |scoped| {
             begin(scoped, self.lock_timeout)?;
+            untrusted::refuse(scoped, &[tenant.schema.as_str()])?;
             let tables = tables.map_or_else(|| tables::read(scoped, &tenant.schema), Ok)?;
             let examined = turn.examine_rows(scoped, tables)?;
             if is_claiming(&examined) {
@@ -97,6 +101,7 @@ impl Repair<'_> {
                     }
                 }
             }
+            open(scoped, &tenant.schema)?;
             Ok(self.remove_originals || !examined.findings.is_empty() || common.blueprints.differs(&tenant.schema))
         })
     }

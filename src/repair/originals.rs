@@ -19,6 +19,7 @@ use super::{
     proposal::Proposal,
     propose::Proposer,
     rows::{self, Place, Row},
+    settings::writing,
 };
 use crate::{SchemaName, doctor::same_key, pg::tables::equal, quote};
 
@@ -184,13 +185,20 @@ impl Proposer<'_> {
             ));
             let told = recorder.statement(table, What::Deleted, &format!("d{at}"));
             steps.extend(told.map(|told| format!("m{at} AS ({told})")));
-            counts.push(format!("SELECT {}::text AS table, count(*) AS rows FROM d{at}", quote::literal(table)));
+            counts.push(format!(
+                "SELECT {}::text AS table, pg_catalog.count(*) AS rows FROM d{at}",
+                quote::literal(table)
+            ));
         }
-        let deleted: Vec<Deleted> = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
-            .bind::<Array<Text>, _>(originals.values().flat_map(BTreeMap::keys).collect::<Vec<_>>())
-            .load(conn)?;
+        let delete = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
+            .bind::<Array<Text>, _>(originals.values().flat_map(BTreeMap::keys).collect::<Vec<_>>());
+        let deleted: Vec<Deleted> = writing(conn, &self.tenant.schema, |conn| {
+            let deleted = delete.load(conn)?;
+            conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+            Ok(deleted)
+        })?;
         outcome.removed.extend(deleted.into_iter().map(|Deleted { table, rows }| Copied { table, rows }));
-        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+        Ok(())
     }
 }
 

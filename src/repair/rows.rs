@@ -1,4 +1,7 @@
 //! The SQL expressions that tell rows, and texts of rows, apart.
+//!
+//! Places and images are of statements that write, too, for which the tenant is on the path: their functions and
+//! operators are named with their schema. The others are for the [closed path](crate::pg::closed).
 
 use std::collections::BTreeMap;
 
@@ -23,14 +26,17 @@ pub(super) struct Row {
 
 /// The expression for a row's place: the partition or child table, and where in it.
 pub(super) fn place(alias: &str) -> String {
-    format!("{alias}.tableoid::oid::text || ' ' || {alias}.ctid::text")
+    format!(
+        "({alias}.tableoid::oid::text OPERATOR(pg_catalog.||) ' '::text OPERATOR(pg_catalog.||) {alias}.ctid::text)"
+    )
 }
 
 /// The condition that a row is at one of the places of a parameter; the first half finds it, the second makes sure.
 pub(super) fn is_at(alias: &str, parameter: usize) -> String {
     format!(
-        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest(${parameter}::text[]) place)) \
-         AND {} = ANY(${parameter}::text[])",
+        "{alias}.ctid OPERATOR(pg_catalog.=) ANY(ARRAY( \
+             SELECT pg_catalog.split_part(place, ' ', 2)::tid FROM pg_catalog.unnest(${parameter}::text[]) place)) \
+         AND {} OPERATOR(pg_catalog.=) ANY(${parameter}::text[])",
         place(alias)
     )
 }
@@ -71,8 +77,8 @@ pub(super) fn key_text(table: Option<&Table>, alias: &str) -> String {
                 ),
             }
         }
-        // Not the alias alone, which may be a column's name.
-        None => format!("({alias}.*)::text"),
+        // Not the alias alone, which may be a column's name; and not a cast, which the table's owner may have made.
+        None => format!("concat({alias}.*)"),
     }
 }
 
@@ -92,7 +98,7 @@ pub(super) fn key_image(table: &Table, alias: &str) -> String {
 pub(super) fn image_of<'c>(columns: impl Iterator<Item = &'c str>, alias: &str) -> String {
     let (names, values): (Vec<String>, Vec<String>) =
         columns.map(|name| (quote::literal(name), format!("{}::text", column(alias, name)))).unzip();
-    format!("jsonb_object(ARRAY[{}]::text[], ARRAY[{}]::text[])", names.join(", "), values.join(", "))
+    format!("pg_catalog.jsonb_object(ARRAY[{}]::text[], ARRAY[{}]::text[])", names.join(", "), values.join(", "))
 }
 
 /// A column of the row with this alias.

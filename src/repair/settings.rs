@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl,
-    connection::SimpleConnection,
-    sql_query,
-    sql_types::{Array, Text},
-};
+use diesel::{PgConnection, QueryResult, connection::SimpleConnection};
 
 use crate::{
-    Error,
-    pg::{depth, lock},
+    Error, SchemaName,
+    pg::{
+        closed::{self, CLOSE, Open, VIEW},
+        ddl, depth, lock,
+    },
 };
 
-/// What is set until the end of the transaction.
-const SETTINGS: [(&str, &str); 9] = [
-    // Rows that a policy hides would be taken for missing: they are an error.
-    ("row_security", "off"),
+/// What is set until the end of the transaction, beside the [closed](closed) path.
+const SETTINGS: [(&str, &str); 8] = [
     // To compile what reads the catalog takes longer than to run it.
     ("jit", "off"),
     // Rows of `public` are found by an index wherever there is one, since it may hold all tenants' rows.
@@ -32,10 +28,30 @@ const SETTINGS: [(&str, &str); 9] = [
     ("bytea_output", "'hex'"),
 ];
 
-/// Sets them, and bounds every wait for a lock.
+/// Sets them, and bounds every wait for a lock. Queries run the server's own code only from here on, but for what is
+/// [written](writing): where a policy would hide rows, which would be taken for missing, that is an error.
 pub(super) fn begin(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
-    lock::bound(conn, patience, None)?;
-    conn.batch_execute(&SETTINGS.map(|(name, value)| format!("SET LOCAL {name} = {value}")).join("; "))
+    let settings = SETTINGS.map(|(name, value)| format!("SET LOCAL {name} = {value}")).join("; ");
+    conn.batch_execute(&format!("{}; {settings}; {CLOSE}", lock::bounding("SET LOCAL", patience, None)))
+}
+
+/// Writes into a tenant, with the tenant alone on the path: its triggers, defaults and checks expect it there.
+///
+/// What is written here names every function and operator with its schema.
+pub(super) fn writing<T>(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    open(conn, schema)?;
+    let value = work(conn)?;
+    conn.batch_execute(CLOSE)?;
+    Ok(value)
+}
+
+/// Has the tenant alone on the path again, as its scope demands it.
+pub(super) fn open(conn: &mut PgConnection, schema: &SchemaName) -> QueryResult<()> {
+    conn.batch_execute(&format!("{VIEW}; {}", ddl::set_path(schema)))
 }
 
 /// Does the work, and leaves the settings of a caller's transaction as they were.
@@ -43,23 +59,14 @@ pub(super) fn keeping_settings<T>(
     conn: &mut PgConnection,
     work: impl FnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    #[derive(QueryableByName)]
-    struct Settings {
-        #[diesel(sql_type = Text)]
-        statements: String,
-    }
     if depth(conn) == 0 {
         return work(conn);
     }
-    let names: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).chain(["lock_timeout"]).collect();
-    let Settings { statements } = sql_query(
-        "SELECT string_agg(format('SET LOCAL %I = %L', name, current_setting(name)), '; ') AS statements \
-         FROM unnest($1) name",
-    )
-    .bind::<Array<Text>, _>(names)
-    .get_result(conn)?;
+    let names: Vec<&str> =
+        SETTINGS.iter().map(|(name, _)| *name).chain(closed::SETTINGS).chain(["lock_timeout"]).collect();
+    let before = Open::of(conn, &names)?;
     let outcome = work(conn);
-    let restored = conn.batch_execute(&statements);
+    let restored = conn.batch_execute(&before.statement);
     let value = outcome?;
     restored?;
     Ok(value)

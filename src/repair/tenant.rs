@@ -3,8 +3,17 @@
 use diesel::{PgConnection, QueryResult};
 
 use super::{
-    Outcome, attempt::may_not_write, blueprint::Blueprints, claims::Claims, constraints, memory::Recorder,
-    proposal::Excluded, propose::Proposer, run::Repair, sequences, settings::begin,
+    Outcome,
+    attempt::may_not_write,
+    blueprint::Blueprints,
+    claims::Claims,
+    constraints,
+    memory::Recorder,
+    proposal::Excluded,
+    propose::Proposer,
+    run::Repair,
+    sequences,
+    settings::{begin, open},
 };
 use crate::{
     Error,
@@ -14,6 +23,7 @@ use crate::{
         lock, scope,
         scope::TenantConn,
         tables::{self, Tables},
+        untrusted,
     },
 };
 
@@ -61,7 +71,9 @@ impl Turn<'_> {
                     begin(scoped, self.repair.lock_timeout)?;
                     let examined = self.examine(scoped)?;
                     let proposer = Proposer { lock: false, ..self.proposer(&examined) };
-                    Ok(proposer.propose(scoped, &Excluded::new())?)
+                    let proposal = proposer.propose(scoped, &Excluded::new())?;
+                    open(scoped, &self.tenant.schema)?;
+                    Ok(proposal)
                 })?;
                 Ok((proposal.outcome(), false))
             }
@@ -107,10 +119,12 @@ impl Turn<'_> {
         }
         outcome.left.sort();
         let number = recorder.end(conn, outcome.changes())?;
+        open(conn, schema)?;
         Ok((outcome, number.or(repair)))
     }
 
     fn examine(&self, conn: &mut PgConnection) -> QueryResult<Examined> {
+        untrusted::refuse(conn, &["public", self.tenant.schema.as_str()])?;
         let tables = tables::read(conn, &self.tenant.schema)?;
         self.examine_rows(conn, tables)
     }

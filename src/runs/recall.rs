@@ -8,7 +8,10 @@ use diesel::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Error, pg::catalog};
+use crate::{
+    Error,
+    pg::{catalog, closed::reading},
+};
 
 /// A run that was remembered.
 #[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
@@ -90,10 +93,10 @@ const RUN: &str = "SELECT id, options, program, role, client, migrations, schema
 
 /// The last runs, the newest first. None where nothing was ever remembered.
 pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
-    match is_there(conn)? {
+    reading(conn, |conn| match is_there(conn)? {
         true => sql_query(format!("{RUN} ORDER BY id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
         false => Ok(Vec::new()),
-    }
+    })
 }
 
 /// The run of this number.
@@ -102,42 +105,42 @@ pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
 ///
 /// [`Error::NoSuchRun`].
 pub fn find(conn: &mut PgConnection, id: i64) -> Result<PastRun, Error> {
-    let found = match is_there(conn)? {
-        true => sql_query(format!("{RUN} WHERE id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?,
-        false => None,
-    };
+    let found: Option<PastRun> = reading::<_, Error>(conn, |conn| match is_there(conn)? {
+        true => Ok(sql_query(format!("{RUN} WHERE id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?),
+        false => Ok(None),
+    })?;
     found.ok_or(Error::NoSuchRun { id })
 }
 
 /// The lines of a run, those that failed first.
 pub fn lines(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastLine>> {
-    sql_query(
+    let lines = sql_query(
         "SELECT schema, outcome, attempts, duration_ms, error FROM tenantry.run_line WHERE run = $1 \
          ORDER BY error IS NULL, outcome, schema",
     )
-    .bind::<BigInt, _>(run)
-    .load(conn)
+    .bind::<BigInt, _>(run);
+    reading(conn, |conn| lines.load(conn))
 }
 
 /// The steps of a run, in their order.
 pub fn steps(conn: &mut PgConnection, run: i64) -> QueryResult<Vec<PastStep>> {
-    sql_query("SELECT schema, version, up, checksum FROM tenantry.run_step WHERE run = $1 ORDER BY id")
-        .bind::<BigInt, _>(run)
-        .load(conn)
+    let steps = sql_query("SELECT schema, version, up, checksum FROM tenantry.run_step WHERE run = $1 ORDER BY id")
+        .bind::<BigInt, _>(run);
+    reading(conn, |conn| steps.load(conn))
 }
 
 /// What a run has applied, and neither it nor a later run has taken back: the versions by schema.
 pub fn applied(conn: &mut PgConnection, run: i64) -> QueryResult<BTreeMap<String, Vec<String>>> {
     let mut applied = BTreeMap::<String, Vec<String>>::new();
     // What a later run has applied again is that one's.
-    let last: Vec<PastStep> = sql_query(
+    let last = sql_query(
         "SELECT schema, version, up, checksum FROM tenantry.run_step s WHERE run = $1 AND NOT EXISTS ( \
              SELECT FROM tenantry.run_step later \
              WHERE later.schema = s.schema AND later.version = s.version AND later.run <> s.run AND later.id > s.id \
          ) ORDER BY id",
     )
-    .bind::<BigInt, _>(run)
-    .load(conn)?;
+    .bind::<BigInt, _>(run);
+    let last: Vec<PastStep> = reading(conn, |conn| last.load(conn))?;
     for step in last {
         let versions = applied.entry(step.schema).or_default();
         versions.retain(|version| *version != step.version);
@@ -178,13 +181,9 @@ pub(crate) fn edited(conn: &mut PgConnection, migrations: &[(&str, &str)]) -> Qu
         #[diesel(sql_type = Text)]
         version: String,
     }
-    if !is_there(conn)? {
-        return Ok(Vec::new());
-    }
     let (versions, checksums): (Vec<&str>, Vec<&str>) = migrations.iter().copied().unzip();
-    let rows: Vec<Row> = sql_query(include_str!("edited.sql"))
-        .bind::<Array<Text>, _>(versions)
-        .bind::<Array<Text>, _>(checksums)
-        .load(conn)?;
+    let edited =
+        sql_query(include_str!("edited.sql")).bind::<Array<Text>, _>(versions).bind::<Array<Text>, _>(checksums);
+    let rows: Vec<Row> = reading(conn, |conn| if is_there(conn)? { edited.load(conn) } else { Ok(Vec::new()) })?;
     Ok(rows.into_iter().map(|row| row.version).collect())
 }

@@ -58,7 +58,7 @@ pub(crate) fn begin(conn: &mut PgConnection, run: &Beginning<'_>) -> Result<i64,
 
 /// Writes down which tenants were chosen, where that is not all of them.
 pub(crate) fn chose(conn: &mut PgConnection, run: i64, schemas: &[&str]) -> QueryResult<()> {
-    sql_query("UPDATE tenantry.run SET schemas = $2 WHERE id = $1")
+    sql_query("UPDATE tenantry.run SET schemas = $2 WHERE id OPERATOR(pg_catalog.=) $1")
         .bind::<BigInt, _>(run)
         .bind::<Array<Text>, _>(schemas)
         .execute(conn)
@@ -92,11 +92,14 @@ pub(crate) fn end(conn: &mut PgConnection, run: i64, end: &End) -> QueryResult<(
         .bind::<Array<BigInt>, _>(all(&end.lines, |line| line.duration_ms))
         .bind::<Array<Nullable<Text>>, _>(all(&end.lines, |line| line.error.as_ref()))
         .execute(conn)?;
-        sql_query("UPDATE tenantry.run SET ended_at = clock_timestamp(), outcomes = $2, error = $3 WHERE id = $1")
-            .bind::<BigInt, _>(run)
-            .bind::<Jsonb, _>(&end.outcomes)
-            .bind::<Nullable<Text>, _>(&end.error)
-            .execute(conn)?;
+        sql_query(
+            "UPDATE tenantry.run SET ended_at = pg_catalog.clock_timestamp(), outcomes = $2, error = $3 \
+             WHERE id OPERATOR(pg_catalog.=) $1",
+        )
+        .bind::<BigInt, _>(run)
+        .bind::<Jsonb, _>(&end.outcomes)
+        .bind::<Nullable<Text>, _>(&end.error)
+        .execute(conn)?;
         Ok(())
     })
 }

@@ -7,10 +7,10 @@ CREATE TABLE IF NOT EXISTS tenantry.run (
     options jsonb NOT NULL,
     program text NOT NULL,
     role text NOT NULL DEFAULT current_user,
-    client text NOT NULL DEFAULT coalesce(host(inet_client_addr()), 'this machine'),
+    client text NOT NULL DEFAULT coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), 'this machine'),
     migrations jsonb NOT NULL,
     schemas text[],
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     ended_at timestamptz,
     outcomes jsonb,
     error text

@@ -11,7 +11,7 @@ use diesel::{
 use super::{Kind, Object, Structure};
 use crate::{
     SchemaName,
-    pg::{ddl::HISTORY, depth, roll_back_to},
+    pg::{closed::CLOSE, ddl::HISTORY, depth, roll_back_to},
 };
 
 /// What all the objects' queries read from.
@@ -231,7 +231,8 @@ impl Reader {
         Manager::begin_transaction(conn)?;
         // To compile the query takes ten times as long as to run it. In a deadlock, it is the reader that gives
         // way, before the server picks one.
-        let rows = conn.batch_execute("SET LOCAL jit = off; SET LOCAL lock_timeout = 500").and_then(|()| {
+        let settings = format!("{CLOSE}; SET LOCAL jit = off; SET LOCAL lock_timeout = 500");
+        let rows = conn.batch_execute(&settings).and_then(|()| {
             sql_query(query).bind::<Array<Text>, _>(names).bind::<Text, _>(beside).bind::<Text, _>(HISTORY).load(conn)
         });
         // The query moves the path about. A savepoint's release would keep that, its rollback does not.

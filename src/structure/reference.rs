@@ -119,7 +119,7 @@ impl From<DieselError> for Undone {
 
 fn ensure_may_create(conn: &mut PgConnection) -> Result<(), Error> {
     let (may, role) = select((
-        sql::<Bool>("has_database_privilege(current_database(), 'CREATE')"),
+        sql::<Bool>("pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"),
         sql::<Text>("current_user::text"),
     ))
     .get_result::<(bool, String)>(conn)?;

@@ -906,3 +906,20 @@ fn what_a_repair_can_put_right_is_not_found_again() {
     check_repair(drop, &["missing acme users_userprofile 1"]);
     check_repair(&format!("{drop}; {add} business_business"), &["changed acme users_userprofile 1"]);
 }
+
+#[test]
+fn values_of_an_extensions_type_are_compared_as_the_extension_does() {
+    let db = migrated();
+    tenant(&mut db.connect(), "acme");
+    db.execute("public", "CREATE EXTENSION citext SCHEMA public");
+    db.execute(
+        "acme",
+        "CREATE TABLE parents (id public.citext PRIMARY KEY); INSERT INTO parents VALUES ('A'); \
+         CREATE TABLE children (id int PRIMARY KEY, parent_id public.citext REFERENCES parents); \
+         INSERT INTO children VALUES (1, 'a')",
+    );
+    assert_eq!(told(&examine(&db, &doctor().only([Kind::Orphan]))), Vec::<String>::new());
+    let conn = &mut db.connect();
+    let listing = Registry.list(conn).unwrap();
+    assert_eq!(tenantry::doctor::examine(conn, &listing.tenants[0], domain::rules()).unwrap().findings, []);
+}

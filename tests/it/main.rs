@@ -23,6 +23,7 @@ mod load;
 mod migrations;
 mod onboarding;
 mod outside;
+mod planted;
 mod pool;
 mod poor_server;
 mod repair;

@@ -39,13 +39,16 @@ impl<'v> Visit<'v> {
         let tenants: BTreeSet<String> = expected.iter().cloned().collect();
         let parents = self.doctor.rules.shared.iter().map(|shared| shared.parent.clone());
         let asked: BTreeSet<String> = tenants.iter().cloned().chain(parents).collect();
-        let (around, failed) = quietly(conn, self.doctor.statement_timeout, |conn| {
-            let public = tables::read(conn, &SchemaName::public())?;
+        let untrusted = self.untrusted.get("public").map_or(&[][..], Vec::as_slice);
+        let (around, mut failed) = quietly(conn, self.doctor.statement_timeout, |conn| {
+            let mut public = tables::read(conn, &SchemaName::public())?;
+            public.tables.retain(|name, _| !untrusted.iter().any(|table| table.table == *name));
             let (readable, mut filled, failed) = look::look_patiently(conn, &public, &asked)?;
             filled.retain(|name| tenants.contains(name));
             let usual = usual.map(|schema| tables::read(conn, &schema)).transpose()?.unwrap_or_default();
             Ok((Surroundings { public, readable, filled, usual }, failed))
         })?;
+        failed.extend(untrusted.iter().map(|table| (table.table.clone(), table.error().to_string())));
         self.around = around;
         let public = SchemaName::public();
         let is_forbidden = |name: &&String| {

@@ -24,7 +24,7 @@ use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
     migrate::Connector,
-    pg,
+    pg::{self, untrusted::Untrusted},
     structure::{self, Structure},
 };
 
@@ -69,6 +69,8 @@ pub(super) struct Visit<'v> {
     notes: BTreeMap<(String, String), BTreeSet<String>>,
     /// What could not be looked at, or has changed meanwhile.
     doubtful: BTreeMap<SchemaName, String>,
+    /// The tables whose reading would run somebody else's code, by their schema's name.
+    untrusted: BTreeMap<String, Vec<Untrusted>>,
     around: Surroundings,
     plans: Vec<Vec<TableChecks>>,
     /// Every tenant's schema by the tenant's id, also of those that are not looked at.
@@ -88,6 +90,7 @@ impl<'v> Visit<'v> {
             report: Report::default(),
             notes: BTreeMap::new(),
             doubtful: BTreeMap::new(),
+            untrusted: BTreeMap::new(),
             around: Surroundings::default(),
             plans: Vec::new(),
             names: HashMap::new(),
@@ -142,7 +145,11 @@ impl<'v> Visit<'v> {
         if again.is_none() {
             self.report.tenants = listing.tenants.len() + listing.refused.len();
         }
-        let usable = |entry: &&TenantEntry| schemas.get(entry.schema.as_str()).is_some_and(|schema| schema.usable);
+        self.distrust(conn, &listing)?;
+        let usable = |entry: &&TenantEntry| {
+            schemas.get(entry.schema.as_str()).is_some_and(|schema| schema.usable)
+                && !self.untrusted.contains_key(entry.schema.as_str())
+        };
         let entries: Vec<TenantEntry> = listing.tenants.iter().filter(usable).cloned().collect();
         let started = Instant::now();
         let passed =

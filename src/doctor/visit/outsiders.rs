@@ -17,6 +17,7 @@ use crate::{
         quiet::quietly,
         schemas::Schemas,
     },
+    pg::catalog,
 };
 
 impl<'v> Visit<'v> {
@@ -57,7 +58,11 @@ impl<'v> Visit<'v> {
         let patience = self.doctor.statement_timeout;
         let recorded = quietly(conn, patience, |conn| Ok(history::read(conn, &[&public])?))?;
         let [Recorded::Versions(applied)] = recorded.as_slice() else {
-            self.note("public", "the role may not read its history", [&public].into_iter());
+            let reason = match recorded.as_slice() {
+                [Recorded::NotATable] => catalog::not_a_table(&public).to_string(),
+                _ => "the role may not read its history".into(),
+            };
+            self.note("public", &reason, [&public].into_iter());
             return Ok(());
         };
         let (standing, drafts) = history::judge(&public, applied, self.doctor.migrations);

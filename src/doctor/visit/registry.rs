@@ -16,6 +16,7 @@ use crate::{
         schemas::{self, Schemas},
     },
     migrate::Set,
+    pg::{catalog, closed::viewing, untrusted},
 };
 
 /// How many tenants' histories one transaction reads.
@@ -35,8 +36,11 @@ impl<'v> Visit<'v> {
         };
         let directory = self.doctor.directory;
         let (read, everyone) = quietly(conn, self.doctor.statement_timeout, |conn| {
-            let mut listing = directory.list(conn)?;
-            let everyone = if directory.is_whole() { listing.clone() } else { directory.everyone(conn)? };
+            let mut listing = viewing(conn, |conn| directory.list(conn))?;
+            let everyone = match directory.is_whole() {
+                true => listing.clone(),
+                false => viewing(conn, |conn| directory.everyone(conn))?,
+            };
             let names: Vec<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
             let expected = if made.is_empty() { schemas::usual_tables(conn, &names)? } else { made };
             let schemas = schemas::read(conn, &expected)?;
@@ -78,6 +82,25 @@ impl<'v> Visit<'v> {
         Ok(())
     }
 
+    /// Finds the tables whose reading would run somebody else's code. A tenant with one is not looked at.
+    pub(super) fn distrust(&mut self, conn: &mut PgConnection, listing: &Listing) -> Result<(), Error> {
+        let names: Vec<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).chain(["public"]).collect();
+        let found = quietly(conn, self.doctor.statement_timeout, |conn| Ok(untrusted::find(conn, &names)?))?;
+        self.untrusted.clear();
+        for table in found {
+            self.untrusted.entry(table.schema.clone()).or_default().push(table);
+        }
+        for tenant in &listing.tenants {
+            let Some(table) = self.untrusted.get(tenant.schema.as_str()).and_then(|tables| tables.first()) else {
+                continue;
+            };
+            let says = format!("could not be looked at: {}", table.error());
+            let fix = Fix::None("only a person knows who made it, and why".into());
+            self.report.findings.push(Draft::new(Kind::Unreadable, says, fix).of(tenant.schema.as_str()));
+        }
+        Ok(())
+    }
+
     pub(super) fn histories(
         &mut self,
         entries: Vec<TenantEntry>,
@@ -101,6 +124,12 @@ impl<'v> Visit<'v> {
                 Recorded::Versions(applied) => applied,
                 Recorded::Gone => {
                     self.doubtful.insert(schema, "it was dropped meanwhile".into());
+                    continue;
+                }
+                Recorded::NotATable => {
+                    let says = format!("could not be looked at: {}", catalog::not_a_table(&schema));
+                    let fix = Fix::None("look who made it, and put the table back in its place".into());
+                    self.tell(&schema, &Draft::new(Kind::Unreadable, says, fix));
                     continue;
                 }
                 Recorded::Forbidden => {

@@ -10,7 +10,10 @@ use diesel::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Error, SchemaName, pg::catalog};
+use crate::{
+    Error, SchemaName,
+    pg::{catalog, closed::reading},
+};
 
 /// A repair that was remembered.
 #[derive(Debug, Clone, Serialize, diesel::QueryableByName)]
@@ -113,10 +116,10 @@ const REPAIR: &str = "SELECT r.id, r.program, r.role, r.client, r.started_at, c.
 
 /// The last repairs, the newest first. None where nothing was ever remembered.
 pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRepair>> {
-    match is_there(conn)? {
+    reading(conn, |conn| match is_there(conn)? {
         true => sql_query(format!("{REPAIR} ORDER BY r.id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
         false => Ok(Vec::new()),
-    }
+    })
 }
 
 /// The repair of this number.
@@ -125,21 +128,21 @@ pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRepair>> 
 ///
 /// [`Error::NoSuchRepair`].
 pub fn find(conn: &mut PgConnection, id: i64) -> Result<PastRepair, Error> {
-    let found = match is_there(conn)? {
-        true => sql_query(format!("{REPAIR} WHERE r.id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?,
-        false => None,
-    };
+    let found: Option<PastRepair> = reading::<_, Error>(conn, |conn| match is_there(conn)? {
+        true => Ok(sql_query(format!("{REPAIR} WHERE r.id = $1")).bind::<BigInt, _>(id).get_result(conn).optional()?),
+        false => Ok(None),
+    })?;
     found.ok_or(Error::NoSuchRepair { id })
 }
 
 /// What a repair did, in order. Of why it did so, nothing.
 pub fn changes(conn: &mut PgConnection, repair: i64) -> QueryResult<Vec<PastChange>> {
-    sql_query(
+    let changes = sql_query(
         "SELECT id, schema, \"table\", what, key, before, after, undone_at FROM tenantry.repair_change \
          WHERE repair = $1 AND what NOT IN ('referred', 'needed') ORDER BY id",
     )
-    .bind::<BigInt, _>(repair)
-    .load(conn)
+    .bind::<BigInt, _>(repair);
+    reading(conn, |conn| changes.load(conn))
 }
 
 /// What a repair did in one tenant and is not taken back, in order.
@@ -160,12 +163,12 @@ pub(in crate::repair) fn schemas(conn: &mut PgConnection, repair: i64) -> QueryR
         #[diesel(sql_type = Text)]
         schema: String,
     }
-    let rows: Vec<Row> = sql_query(
+    let schemas = sql_query(
         "SELECT schema FROM tenantry.repair_change \
          WHERE repair = $1 AND undone_at IS NULL AND what NOT IN ('referred', 'needed') GROUP BY schema ORDER BY min(id)",
     )
-    .bind::<BigInt, _>(repair)
-    .load(conn)?;
+    .bind::<BigInt, _>(repair);
+    let rows: Vec<Row> = reading(conn, |conn| schemas.load(conn))?;
     Ok(rows.into_iter().map(|row| row.schema).collect())
 }
 
@@ -176,11 +179,10 @@ pub(in crate::repair) fn schemas_given(conn: &mut PgConnection) -> QueryResult<V
         #[diesel(sql_type = Text)]
         schema: String,
     }
-    if !is_there(conn)? {
-        return Ok(Vec::new());
-    }
     let given = "SELECT DISTINCT schema FROM tenantry.repair_change WHERE what = 'inserted' AND undone_at IS NULL";
-    Ok(sql_query(given).load::<Row>(conn)?.into_iter().map(|row| row.schema).collect())
+    let given: Vec<Row> =
+        reading(conn, |conn| if is_there(conn)? { sql_query(given).load(conn) } else { Ok(Vec::new()) })?;
+    Ok(given.into_iter().map(|row| row.schema).collect())
 }
 
 /// Which of these tenants were given which of these rows of a table, told by the texts of their keys, as their own.
@@ -224,8 +226,8 @@ pub(in crate::repair) fn mark_undone(conn: &mut PgConnection, changes: &[i64]) -
 /// Whether the role may write down here that something was taken back, on a server that takes writes.
 pub(in crate::repair) fn may_write(conn: &mut PgConnection) -> QueryResult<bool> {
     select(sql::<Bool>(
-        "current_setting('transaction_read_only') = 'off' \
-         AND has_table_privilege('tenantry.repair_change', 'UPDATE')",
+        "pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' \
+         AND pg_catalog.has_table_privilege('tenantry.repair_change', 'UPDATE')",
     ))
     .get_result(conn)
 }

@@ -6,8 +6,8 @@ CREATE TABLE IF NOT EXISTS tenantry.repair (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT repair_pkey PRIMARY KEY,
     program text NOT NULL,
     role text NOT NULL DEFAULT current_user,
-    client text NOT NULL DEFAULT coalesce(host(inet_client_addr()), 'this machine'),
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    client text NOT NULL DEFAULT coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), 'this machine'),
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
 -- Written in the transaction of the repair itself, so that it tells exactly what was done.

@@ -10,17 +10,25 @@ use serde_json::Value;
 
 use super::{loose::commenting, tenant::Work};
 use crate::{
-    Error, quote,
+    Error,
+    pg::closed::CLOSE,
+    quote,
     repair::{
         attempt::attempt_as_owner,
         memory::{PastChange, What},
+        settings::open,
     },
 };
 
 pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(), Error> {
     let mut changes: Vec<PastChange> = work.of(What::Constraint).into_values().flatten().collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
     changes.sort_by_key(|change| std::cmp::Reverse(change.id));
-    if !changes.is_empty() && work.writes() {
+    // Definitions are compared as they were remembered: printed with the tenant on the path.
+    open(conn, work.schema)?;
+    if work.writes() {
         conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
     }
     for change in changes {
@@ -49,7 +57,7 @@ pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(
         work.done.push(change.id);
         work.undone.constraints.push(format!("{} of {}", super::tenant::text(&change.key), change.table));
     }
-    Ok(())
+    Ok(conn.batch_execute(CLOSE)?)
 }
 
 fn may_be_null_again(
@@ -65,8 +73,10 @@ fn may_be_null_again(
     }
     let found: Option<Column> = sql_query(
         "SELECT a.attnotnull AS required FROM pg_catalog.pg_attribute a \
-         JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND NOT a.attisdropped",
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) $2 \
+           AND a.attname OPERATOR(pg_catalog.=) $3 AND NOT a.attisdropped",
     )
     .bind::<Text, _>(work.schema.as_str())
     .bind::<Text, _>(table)
@@ -94,10 +104,15 @@ fn as_before(
         comment: Option<String>,
     }
     let now: Option<Now> = sql_query(
-        "SELECT pg_get_constraintdef(k.oid) AS definition, obj_description(k.oid, 'pg_constraint') AS comment \
+        "SELECT pg_catalog.pg_get_constraintdef(k.oid) AS definition, \
+                (SELECT d.description FROM pg_catalog.pg_description d \
+                 WHERE d.objoid OPERATOR(pg_catalog.=) k.oid AND d.objsubid OPERATOR(pg_catalog.=) 0 \
+                   AND d.classoid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::regclass) AS comment \
          FROM pg_catalog.pg_constraint k \
-         JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3",
+         JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.conrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+         WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) $2 \
+           AND k.conname OPERATOR(pg_catalog.=) $3",
     )
     .bind::<Text, _>(work.schema.as_str())
     .bind::<Text, _>(table)

@@ -18,6 +18,7 @@ use crate::{
     repair::{
         order::parents_first,
         rows::{self, Place},
+        settings::writing,
     },
 };
 
@@ -32,10 +33,11 @@ pub(super) fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copi
     }
     conn.batch_execute("SET CONSTRAINTS ALL DEFERRED")?;
     let tables: Vec<&String> = copies.iter().filter(|(_, rows)| !rows.is_empty()).map(|(table, _)| table).collect();
-    let deleted = match are_ruled(conn, work.schema, &tables)? {
-        false => delete_at_once(conn, work, copies, &tables)?,
-        true => delete_one_by_one(conn, work, copies, &tables)?,
-    };
+    let are_ruled = are_ruled(conn, work.schema, &tables)?;
+    let deleted = writing(conn, work.schema, |conn| match are_ruled {
+        false => delete_at_once(conn, work, copies, &tables),
+        true => delete_one_by_one(conn, work, copies, &tables),
+    })?;
     for (table, deleted) in deleted {
         let rows = copies[table].len();
         if deleted != rows {
@@ -45,10 +47,11 @@ pub(super) fn delete(conn: &mut PgConnection, work: &mut Work<'_>, copies: &Copi
             });
         }
     }
-    conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
-    for one in loose {
-        work.undone.loosened.extend(one.tighten(conn)?);
-    }
+    let loosened = writing(conn, work.schema, |conn| {
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+        loose.into_iter().filter_map(|one| one.tighten(conn).transpose()).collect::<QueryResult<Vec<_>>>()
+    })?;
+    work.undone.loosened.extend(loosened);
     Ok(())
 }
 
@@ -71,8 +74,9 @@ fn delete_at_once<'t>(
         .enumerate()
         .map(|(at, table)| format!("d{at} AS ({} RETURNING 1)", statement(work, table)))
         .collect();
-    let counts: Vec<String> =
-        (0..tables.len()).map(|at| format!("SELECT {at}::bigint AS at, count(*) AS rows FROM d{at}")).collect();
+    let counts: Vec<String> = (0..tables.len())
+        .map(|at| format!("SELECT {at}::bigint AS at, pg_catalog.count(*) AS rows FROM d{at}"))
+        .collect();
     let deleted: Vec<Deleted> = sql_query(format!("WITH {} {}", deletes.join(", "), counts.join(" UNION ALL ")))
         .bind::<Array<Text>, _>(tables.iter().flat_map(|table| copies[*table].keys()).collect::<Vec<_>>())
         .load(conn)?;

@@ -8,7 +8,7 @@ use diesel::{
 };
 
 use super::tenant::Work;
-use crate::{pg::tables::Reference, quote};
+use crate::{pg::tables::Reference, quote, repair::settings::writing};
 
 /// A constraint that was taken away, by quoted names.
 #[derive(QueryableByName)]
@@ -42,7 +42,8 @@ pub(super) fn loosen(conn: &mut PgConnection, work: &Work<'_>, reference: &Refer
     .bind::<Text, _>(&reference.name)
     .load(conn)?;
     for Loose { table, name, .. } in &loose {
-        conn.batch_execute(&format!("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE {table} DROP CONSTRAINT {name}"))?;
+        let drop = format!("SET CONSTRAINTS ALL IMMEDIATE; ALTER TABLE {table} DROP CONSTRAINT {name}");
+        writing(conn, work.schema, |conn| conn.batch_execute(&drop))?;
     }
     Ok(loose)
 }

@@ -12,7 +12,7 @@ use diesel::{
 use super::tenant::{Extent, Work, json};
 use crate::{
     quote,
-    repair::{attempt::refusal, memory::PastChange, order::parents_first, rows},
+    repair::{attempt::refusal, memory::PastChange, order::parents_first, rows, settings::writing},
 };
 
 /// Inserts them, and has every constraint checked.
@@ -25,7 +25,7 @@ pub(super) fn reinsert(conn: &mut PgConnection, work: &Work<'_>, wanted: &[&Past
             tables.iter().filter_map(|table| Some((table, by_table.get(table)?))).collect();
         insert(conn, work, &parts)?;
     }
-    conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
+    writing(conn, work.schema, |conn| conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"))
 }
 
 /// Inserts rows of several tables in one statement, after which alone foreign keys are checked that cannot wait.
@@ -37,22 +37,25 @@ fn insert(conn: &mut PgConnection, work: &Work<'_>, parts: &[(&String, &Vec<&Pas
         steps.push(format!("i{at} AS ({} RETURNING {key} AS key)", insertion(conn, work, at, table, changes)?));
         let is_told = |key: &&[String]| changes[0].key.as_object().is_some_and(|told| told.keys().eq(sorted(key)));
         let is_known = match rows::primary_key(&work.public.tables[*table]).filter(is_told) {
-            Some(_) => format!("key IN (SELECT u.key::jsonb FROM unnest($1, $2) u(at, key) WHERE u.at = {at})"),
+            Some(_) => format!(
+                "key OPERATOR(pg_catalog.=) ANY (SELECT u.key::jsonb FROM unnest($1, $2) u(at, key) \
+                 WHERE u.at OPERATOR(pg_catalog.=) {at})"
+            ),
             // Columns that were added since are in the image now; a key may be another since.
             None => "true".into(),
         };
-        counts.push(format!("SELECT {at}::bigint AS at, count(*) AS rows FROM i{at} WHERE {is_known}"));
+        counts.push(format!("SELECT {at}::bigint AS at, pg_catalog.count(*) AS rows FROM i{at} WHERE {is_known}"));
         for change in *changes {
             numbers.push(at as i64);
             keys.push(change.key.to_string());
             images.push(json(change.before.as_ref()));
         }
     }
-    let inserted: Vec<Inserted> = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
+    let reinsert = sql_query(format!("WITH {} {}", steps.join(", "), counts.join(" UNION ALL ")))
         .bind::<Array<BigInt>, _>(numbers)
         .bind::<Array<Text>, _>(keys)
-        .bind::<Array<Text>, _>(images)
-        .load(conn)?;
+        .bind::<Array<Text>, _>(images);
+    let inserted: Vec<Inserted> = writing(conn, work.schema, |conn| reinsert.load(conn))?;
     for Inserted { at, rows } in inserted {
         let (table, changes) = parts[at as usize];
         if rows != changes.len() as i64 {
@@ -83,7 +86,8 @@ fn insertion(
         .filter(|column| is_known(&column.name))
         .map(|column| {
             let kind = types.get(&column.name).map_or("text", String::as_str);
-            let value = format!("(u.image::jsonb ->> {})::{kind}", quote::literal(&column.name));
+            let value =
+                format!("(u.image::jsonb OPERATOR(pg_catalog.->>) {}::text)::{kind}", quote::literal(&column.name));
             (quote::identifier(&column.name), value)
         })
         .unzip();
@@ -92,14 +96,18 @@ fn insertion(
         for column in rows::written(structure).filter(|column| column.numbered && !is_known(&column.name)) {
             let name = quote::identifier(&column.name);
             let from = quote::qualified("public", table);
-            values.push(format!("(SELECT coalesce(max({name}), 0) FROM {from}) + row_number() OVER ()"));
+            values.push(format!(
+                "(SELECT coalesce(pg_catalog.max({name}), 0) FROM {from}) \
+                 OPERATOR(pg_catalog.+) pg_catalog.row_number() OVER ()"
+            ));
             names.push(name);
         }
     }
     let overriding =
         if structure.columns.iter().any(|column| column.identity) { "OVERRIDING SYSTEM VALUE" } else { "" };
     Ok(format!(
-        "INSERT INTO {} AS t ({}) {overriding} SELECT {} FROM unnest($1, $3) u(at, image) WHERE u.at = {at}",
+        "INSERT INTO {} AS t ({}) {overriding} SELECT {} FROM unnest($1, $3) u(at, image) \
+         WHERE u.at OPERATOR(pg_catalog.=) {at}",
         quote::qualified("public", table),
         names.join(", "),
         values.join(", "),

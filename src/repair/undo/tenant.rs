@@ -12,10 +12,11 @@ use crate::{
         lock, scope,
         scope::TenantConn,
         tables::{self, Tables},
+        untrusted,
     },
     repair::{
         memory::{self, PastChange, What},
-        settings::begin,
+        settings::{begin, open},
     },
 };
 
@@ -83,6 +84,7 @@ impl Turn<'_> {
         if extent != Extent::Look {
             lock::schema(conn, schema, patience)?;
         }
+        untrusted::refuse(conn, &["public", schema.as_str()])?;
         let mut work = Work {
             schema,
             tenant: tables::read(conn, schema)?,
@@ -100,6 +102,7 @@ impl Turn<'_> {
         if work.writes() {
             memory::mark_undone(conn, &work.done)?;
         }
+        open(conn, schema)?;
         work.undone.kept.sort();
         Ok(work.undone)
     }

@@ -17,6 +17,7 @@ use crate::{
         attempt::{attempt, refusal},
         memory::{PastChange, What},
         rows::{self, Place},
+        settings::writing,
     },
 };
 
@@ -123,8 +124,9 @@ fn set_null(
         #[diesel(sql_type = Bool)]
         empty: bool,
     }
-    let emptied: Vec<Emptied> = sql_query(format!(
-        "UPDATE {table} t SET {column} = NULL FROM unnest($1, $2) u(id, place) WHERE {at} AND {place} = u.place \
+    let update = sql_query(format!(
+        "UPDATE {table} t SET {column} = NULL FROM unnest($1, $2) u(id, place) \
+         WHERE {at} AND {place} OPERATOR(pg_catalog.=) u.place \
          RETURNING u.id, t.{column} IS NULL AS empty",
         table = work.tenant.only(&work.schema.quoted(), table),
         column = quote::identifier(column),
@@ -132,11 +134,14 @@ fn set_null(
         place = rows::place("t"),
     ))
     .bind::<Array<BigInt>, _>(rows.keys().collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.values().collect::<Vec<_>>())
-    .load(conn)?;
-    if emptied.iter().any(|row| !row.empty) {
-        return Err(refusal(format!("a trigger of {table} fills {column} again")));
-    }
-    conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+    .bind::<Array<Text>, _>(rows.values().collect::<Vec<_>>());
+    let emptied: Vec<Emptied> = writing(conn, work.schema, |conn| {
+        let emptied: Vec<Emptied> = update.load(conn)?;
+        if emptied.iter().any(|row| !row.empty) {
+            return Err(refusal(format!("a trigger of {table} fills {column} again")));
+        }
+        conn.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")?;
+        Ok(emptied)
+    })?;
     Ok(emptied.into_iter().map(|row| row.id).collect())
 }
