@@ -35,8 +35,8 @@ pub fn connect(config: &Config) -> Result<PgConnection, Error> {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                // What libpq does not understand it quotes.
-                line.trim_end_matches('.').replace(&url, &config.database_url.to_string())
+                // What libpq or the server do not understand they quote.
+                config.database_url.hide_in(line.trim_end_matches('.'))
             }
             other => other.to_string(),
         };
