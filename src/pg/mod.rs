@@ -4,6 +4,7 @@ pub(crate) mod catalog;
 pub(crate) mod ddl;
 pub(crate) mod engine;
 pub(crate) mod lock;
+pub(crate) mod messages;
 pub(crate) mod own;
 pub mod pool;
 pub mod scope;
@@ -24,14 +25,14 @@ use diesel::{
 
 use crate::{Config, Error};
 
-/// Opens one connection, with the settings' bound on waiting.
+/// Opens one connection, with the settings' bound on waiting and, where the role may choose, messages in English.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`], on one line and without the password.
+/// [`Error::Connect`], on one line and without the password, and those of its first query.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
-    PgConnection::establish(&url).map_err(|error| {
+    let mut conn = PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -41,7 +42,9 @@ pub fn connect(config: &Config) -> Result<PgConnection, Error> {
             other => other.to_string(),
         };
         Error::Connect { url: config.database_url.to_string(), reason }
-    })
+    })?;
+    messages::ask_for_english(&mut conn)?;
+    Ok(conn)
 }
 
 /// Runs the closure in a transaction or, inside one, in a savepoint: Diesel's `transaction`, rolled back on a

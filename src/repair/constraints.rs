@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::Text,
-};
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query, sql_types::Text};
 use serde_json::json;
 
 use super::{
     Constrained, How, Left, Outcome, Reason,
-    attempt::attempt_as_owner,
+    attempt::{alter, attempt},
     memory::{Change, Recorder, What},
 };
 use crate::{
@@ -60,10 +58,10 @@ pub(super) fn put_right(
 ) -> Result<(), Error> {
     for Cure { what, statements } in cures {
         let mut changed = false;
-        let done = attempt_as_owner(conn, |conn| {
+        let done = attempt(conn, |conn| {
             let before = definitions(conn, schema, what)?;
             for statement in statements {
-                conn.batch_execute(statement)?;
+                alter(conn, statement)?;
             }
             let after = definitions(conn, schema, what)?;
             changed = before != after;

@@ -14,6 +14,7 @@ mod doctor_leaks;
 mod doctor_owners;
 mod doctor_public;
 mod fleet;
+mod german;
 mod incident;
 mod layers;
 mod legacy;

@@ -12,7 +12,7 @@ use super::{loose::commenting, tenant::Work};
 use crate::{
     Error, quote,
     repair::{
-        attempt::attempt_as_owner,
+        attempt::{alter, attempt},
         memory::{PastChange, What},
     },
 };
@@ -41,7 +41,7 @@ pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(
         };
         // Rows that were written since may not allow it, nor what was built upon it.
         if work.writes()
-            && let Err(words) = attempt_as_owner(conn, |conn| conn.batch_execute(&statements))?
+            && let Err(words) = attempt(conn, |conn| alter(conn, &statements))?
         {
             work.keep(&change.table, &change.key, &format!("cannot be as it was: {words}"));
             continue;
