@@ -88,6 +88,16 @@ pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl F
     }
 }
 
+/// Whether a run holds the lock of the fleet, in this database.
+pub(crate) fn fleet_is_held(conn: &mut PgConnection) -> QueryResult<bool> {
+    let held = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database() \
+           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET})"
+    );
+    select(sql::<Bool>(&held)).get_result(conn)
+}
+
 const FLEET: &str = "hashtextextended('tenantry fleet', 0)";
 
 fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {

@@ -44,3 +44,4 @@ mod scope;
 mod server;
 mod structure;
 mod support;
+mod terminal;
