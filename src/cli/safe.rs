@@ -22,7 +22,7 @@ pub(super) fn lines(text: &str) -> String {
     escaped(&text.replace("\r\n", "\n"), is_unsafe, rust)
 }
 
-/// A JSON text, which stays the same for whoever reads it as JSON: these characters can only be inside its strings.
+/// A JSON text, which a reader of JSON understands as before: these characters can only be inside its strings.
 pub(super) fn json(text: &str) -> String {
     escaped(text, is_unsafe, |c, out| {
         c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {

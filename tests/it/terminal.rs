@@ -1,4 +1,4 @@
-//! No control character of any data reaches a terminal, and JSON tells it exactly.
+//! No control character of any data reaches a terminal, and JSON has it exactly.
 
 use serde_json::Value;
 use tenantry::testing::TestDatabase;
@@ -97,16 +97,16 @@ fn no_command_prints_control_characters_that_data_holds() {
         &["status", "--gate", EVIL[2]],
         &["status", "--schemas", EVIL[3]],
     ];
-    let mut told = String::new();
+    let mut printed = String::new();
     for args in commands {
         let answer = run(TENANTRY, args, &db);
         check(&answer.out, args);
         check(&answer.err, args);
-        told += &answer.out;
-        told += &answer.err;
+        printed += &answer.out;
+        printed += &answer.err;
     }
     for part in ["\\u{1b}[2J", "new\\nforged", "turned\\u{202e}round", "c1\\u{9b}31m", "back\\r\\u{8}"] {
-        assert!(told.contains(part), "{part} is told, as an escape: {told}");
+        assert!(printed.contains(part), "{part} is printed, as an escape: {printed}");
     }
     let logged = run_with(MIGRATE_ALL, &[], &[("DATABASE_URL", db.url()), ("TENANTRY_LOG", "trace")]);
     assert!(logged.err.contains("tenantry"), "{logged:?}");
@@ -135,7 +135,7 @@ fn a_message_of_the_server_is_one_line() {
 }
 
 #[test]
-fn json_tells_names_exactly() {
+fn json_has_names_exactly() {
     let db = fleet();
     let found: Value = serde_json::from_str(&run(TENANTRY, &["status", "--json"], &db).out).unwrap();
     let refused: Vec<&str> = found["refused"].as_array().unwrap().iter().map(|one| one[0].as_str().unwrap()).collect();
