@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind as Kind, Error as DieselError};
 
 use crate::{SchemaName, SchemaNameError};
 
@@ -178,11 +178,14 @@ pub enum Error {
     /// The run was stopped before it had begun.
     #[error("stopped before anything was done")]
     Stopped,
-    /// The run cannot be remembered.
+    /// The run, or the repair, cannot be recorded, for another reason than a missing privilege.
+    #[error("the run cannot be recorded in schema `tenantry`{}", without_record(.0))]
+    Record(#[source] DieselError),
+    /// The role lacks a privilege that recording the run, or the repair, takes.
     #[error(
         "the run cannot be recorded in schema `tenantry`: grant the role CREATE on the database, or what it lacks there, or pass --no-record"
     )]
-    Record(#[source] DieselError),
+    RecordDenied(#[source] DieselError),
     /// There is no such run.
     #[error("no run {id} is remembered: `tenantry runs list` shows those that are")]
     NoSuchRun {
@@ -248,6 +251,18 @@ pub enum Error {
     /// A query failed.
     #[error(transparent)]
     Query(#[from] DieselError),
+}
+
+/// The way on where only the recording is in the way: not on a server that takes no writes, or is gone.
+fn without_record(cause: &DieselError) -> &'static str {
+    match cause {
+        DieselError::DatabaseError(
+            Kind::ReadOnlyTransaction | Kind::ClosedConnection | Kind::UnableToSendCommand,
+            _,
+        )
+        | DieselError::BrokenTransactionManager => "",
+        _ => " (--no-record does without)",
+    }
 }
 
 impl Error {

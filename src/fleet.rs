@@ -46,7 +46,7 @@ impl Fleet<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::RunInProgress`], [`Error::Record`], or when `public` could not be migrated, so that no tenant was
+    /// [`Error::RunInProgress`], [`Error::Record`], [`Error::RecordDenied`], or when `public` could not be migrated, so that no tenant was
     /// touched, or when there is no connection. A tenant's failure is a line of the report.
     pub fn run(&self, run: &Run<'_>, connect: &Connector<'_>) -> Result<Report, Error> {
         migrate::watched(run, connect, |run| {

@@ -12,24 +12,21 @@ impl Events {
     /// The last line: the counts, the schemas that failed, and the number of the run.
     pub(super) fn summary(report: &Report) {
         let count = |outcome: &str| report.count(outcome);
-        output::print(
-            &json!({
-                "event": "summary",
-                "run": report.run,
-                "schemas": report.lines.len(),
-                "migrated": count("migrated"),
-                "reverted": count("reverted"),
-                "redone": count("redone"),
-                "up_to_date": count("up to date"),
-                "failed": count("failed"),
-                "not_reached": count("not reached"),
-                "failures": report.lines.iter().filter(|line| line.result.is_err()).collect::<Vec<_>>(),
-                "edited": report.edited,
-                "unremembered": report.unremembered,
-                "elapsed_ms": report.elapsed.as_millis() as u64,
-            })
-            .to_string(),
-        );
+        output::event(&json!({
+            "event": "summary",
+            "run": report.run,
+            "schemas": report.lines.len(),
+            "migrated": count("migrated"),
+            "reverted": count("reverted"),
+            "redone": count("redone"),
+            "up_to_date": count("up to date"),
+            "failed": count("failed"),
+            "not_reached": count("not reached"),
+            "failures": report.lines.iter().filter(|line| line.result.is_err()).collect::<Vec<_>>(),
+            "edited": report.edited,
+            "unremembered": report.unremembered,
+            "elapsed_ms": report.elapsed.as_millis() as u64,
+        }));
     }
 }
 
@@ -42,7 +39,7 @@ impl Observer for Events {
             Event::Finished(line) => tagged("finished", line),
             Event::Began { .. } => return,
         };
-        output::print(&line.to_string());
+        output::event(&line);
     }
 }
 

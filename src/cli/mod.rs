@@ -29,13 +29,11 @@ mod repair;
 mod revert;
 mod run;
 mod runs;
+mod safe;
 mod status;
 mod tenants;
 
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
@@ -140,8 +138,8 @@ pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>)
 
 fn run<A: CommandFactory + FromArgMatches>(work: impl FnOnce(A) -> Result<Health>) -> ExitCode {
     let filter = EnvFilter::try_from_env("TENANTRY_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // Without colours, which are control characters too.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| output::Log).with_ansi(false);
     // The end of a span tells how long a tenant, or a migration, has taken.
     log.with_span_events(FmtSpan::CLOSE).init();
     let args = A::command().try_get_matches().and_then(|matches| A::from_arg_matches(&matches));

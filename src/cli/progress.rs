@@ -12,7 +12,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::output;
+use super::{output, safe};
 use crate::{
     Error,
     migrate::{Event, Observer},
@@ -40,7 +40,7 @@ impl InFlight {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (schema, since) = begun.iter().min_by_key(|(_, since)| **since)?;
         let seconds = since.elapsed().as_secs();
-        (seconds > 0).then(|| format!("{schema} for {seconds} s"))
+        (seconds > 0).then(|| format!("{} for {seconds} s", safe::word(schema)))
     }
 }
 
@@ -65,8 +65,9 @@ impl Progress {
 
     /// Tells above the bar, or on a line where there is none.
     fn tell(&self, line: &str) {
+        let line = safe::word(line);
         if self.bar.is_hidden() {
-            output::note(line);
+            output::note(&line);
         } else {
             self.bar.println(line);
         }

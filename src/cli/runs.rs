@@ -76,11 +76,11 @@ impl Args {
 }
 
 fn list(conn: &mut PgConnection, limit: i64, json: bool) -> Result<Health> {
-    let runs = runs::list(conn, limit)?;
+    let found = runs::list(conn, limit)?;
     if json {
-        output::json(&runs)?;
+        output::json(&found)?;
     } else {
-        output::print(&render::past_runs(&runs));
+        output::print(&render::past_runs(&found, runs::under_way(conn)?));
     }
     Ok(Health::Good)
 }
@@ -90,7 +90,7 @@ fn show(conn: &mut PgConnection, id: i64, json: bool) -> Result<Health> {
     if json {
         output::json(&json!({ "run": run, "lines": lines, "steps": steps }))?;
     } else {
-        output::print(&render::past_run(&run, &lines, &steps));
+        output::print(&render::past_run(&run, &lines, &steps, runs::under_way(conn)?));
     }
     Ok(Health::Good)
 }

@@ -1,13 +1,14 @@
 //! [`DatabaseUrl`]: where the database is, with a password that stays out of logs.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{cmp::Reverse, fmt, str::FromStr, time::Duration};
 
 use crate::Error;
 
 /// A PostgreSQL connection URL (`postgres://…`) or libpq's `key=value` form.
 ///
-/// `Display` and `Debug` write `***` for the password. What libpq itself would quote in an error about a
-/// malformed URL is checked here first, so that it never has a password to quote.
+/// `Display` and `Debug` write `***` for all that is not known to be no secret: they show the user, the hosts, the
+/// database and such parameters of libpq as `sslmode`, where they are names as most are. What libpq itself would quote in
+/// an error about a malformed URL is checked here first, so that it never has a password to quote.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
@@ -23,6 +24,28 @@ impl DatabaseUrl {
         } else {
             format!("{url}{}connect_timeout={seconds}", if url.contains('?') { '&' } else { '?' })
         }
+    }
+
+    /// What libpq or the server wrote about this URL, without what is hidden of it.
+    pub(crate) fn hide_in(&self, words: &str) -> String {
+        let words = words.replace(&self.0, &self.to_string());
+        let mut secrets = Vec::new();
+        for part in self.parts().iter().filter(|part| !part.is_open) {
+            // They may quote it as it was written or as they read it, and only one side of a mark.
+            let read = unquoted(part.text);
+            let forms = [part.text.to_owned(), decoded(&read), read];
+            let sides = forms.iter().flat_map(|form| form.split(['=', ':', '@', '/', '?', '&', ' ']));
+            secrets.extend(sides.chain(forms.iter().map(String::as_str)).map(str::to_owned));
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        // The longest first, since another may be a part of it.
+        secrets.sort_by_key(|secret| Reverse(secret.len()));
+        secrets.iter().fold(words, |words, secret| without(&words, secret))
+    }
+
+    /// The URL in parts, of which those are open that are known to be no secrets.
+    fn parts(&self) -> Vec<Part<'_>> {
+        if is_uri(&self.0) { uri_parts(&self.0) } else { pair_parts(&self.0) }
     }
 
     /// All of it, password included, for a program that is started with it.
@@ -69,25 +92,7 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.0.clone();
-        if let (true, Some(scheme)) = (is_uri(&shown), shown.find("://")) {
-            let userinfo = scheme + 3..scheme + 3 + userinfo(&shown[scheme + 3..]).len();
-            if let Some(colon) = shown[userinfo.clone()].find(':') {
-                shown.replace_range(userinfo.start + colon + 1..userinfo.end, "***");
-            }
-        }
-        let mut rest = shown.as_str();
-        while let Some(at) = rest.find("password") {
-            let (before, after) = rest.split_at(at + "password".len());
-            f.write_str(before)?;
-            rest = after;
-            if let Some(value) = after.trim_start().strip_prefix('=') {
-                f.write_str("=***")?;
-                let value = value.trim_start();
-                rest = &value[value_len(value, is_uri(&self.0))..];
-            }
-        }
-        f.write_str(rest)
+        self.parts().iter().try_for_each(|part| f.write_str(if part.is_open { part.text } else { HIDDEN }))
     }
 }
 
@@ -109,25 +114,175 @@ fn userinfo(rest: &str) -> &str {
     }
 }
 
-/// How long a `password=` value is: to the end of its quotes, or to the next separator.
-fn value_len(value: &str, uri: bool) -> usize {
-    if let Some(quoted) = value.strip_prefix('\'') {
-        let mut escaped = false;
-        let end = quoted.find(|c| {
-            let ends = c == '\'' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        });
-        end.map_or(value.len(), |at| at + 2)
-    } else {
-        let mut escaped = false;
-        let end = value.find(|c: char| {
-            let ends = if uri { c == '&' } else { c.is_whitespace() && !escaped };
-            escaped = c == '\\' && !escaped;
-            ends
-        });
-        end.unwrap_or(value.len())
+/// What is shown in place of a part that may be a secret.
+const HIDDEN: &str = "***";
+
+/// A piece of a URL.
+#[derive(Debug, Clone, Copy)]
+struct Part<'u> {
+    text: &'u str,
+    is_open: bool,
+}
+
+/// The parameters of libpq whose values are no secrets.
+const OPEN: [&str; 29] = [
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "gssencmode",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "load_balance_hosts",
+    "port",
+    "replication",
+    "require_auth",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcrl",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// Those whose values may be secrets, or, as `options` may, hold some.
+const CLOSED: [&str; 5] = ["options", "passfile", "password", "service", "sslpassword"];
+
+fn uri_parts(url: &str) -> Vec<Part<'_>> {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let userinfo = userinfo(rest);
+    let (user, password) = userinfo.split_at(userinfo.find(':').map_or(userinfo.len(), |at| at + 1));
+    let (place, query) = split_before(&rest[userinfo.len()..], '?');
+    let (hosts, database) = place.split_at(place.find('/').map_or(place.len(), |at| at + 1));
+    let part = |text, is_open| Part { text, is_open };
+    let mut parts = vec![
+        part(scheme, true),
+        part(user, is_plain(user, ":")),
+        part(password, password.is_empty()),
+        part(hosts, is_plain(hosts, "@:,[]/")),
+        part(database, is_plain(database, "")),
+    ];
+    for (at, pair) in query.split('&').enumerate().filter(|_| !query.is_empty()) {
+        let (mark, pair) = if at == 0 { pair.split_at(1) } else { ("&", pair) };
+        let (name, value) = split_before(pair, '=');
+        parts.push(part(mark, true));
+        parts.extend(parameter(name, value.strip_prefix('=').unwrap_or(value), value));
     }
+    parts
+}
+
+fn pair_parts(text: &str) -> Vec<Part<'_>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let (name, after) = split_before(rest, '=');
+        let value = after.strip_prefix('=').unwrap_or(after).trim_start();
+        let (value, others) = value.split_at(pair_value_len(value));
+        parts.extend(parameter(name.trim(), value, "="));
+        rest = others.trim_start();
+        parts.push(Part { text: if rest.is_empty() { "" } else { " " }, is_open: true });
+    }
+    parts
+}
+
+/// A parameter in parts. A name that libpq does not know may be a secret too.
+fn parameter<'u>(name: &'u str, value: &'u str, mark: &'u str) -> [Part<'u>; 3] {
+    let is_open = OPEN.contains(&name);
+    let marks = if ["user", "dbname"].contains(&name) { "" } else { "/," };
+    [
+        Part { text: name, is_open: is_open || CLOSED.contains(&name) },
+        Part { text: &mark[..mark.len().min(1)], is_open: true },
+        Part { text: value, is_open: is_open && is_plain(value, marks) },
+    ]
+}
+
+fn split_before(text: &str, mark: char) -> (&str, &str) {
+    text.split_at(text.find(mark).unwrap_or(text.len()))
+}
+
+/// Whether a name or an address is written as most are, and so is certain to hold no other URL. Other marks than these
+/// are not plain, nor are they when they are percent-encoded.
+fn is_plain(text: &str, marks: &str) -> bool {
+    let bare: String = text.chars().filter(|c| !marks.contains(*c)).collect();
+    let is_in_names = |c: char| c.is_alphanumeric() || "._-~".contains(c) || c == '/' && marks.contains('/');
+    !text.contains("://") && decoded(&bare).chars().all(is_in_names)
+}
+
+/// Without percent-encoding.
+fn decoded(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(str::from_utf8(code).ok()?, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => (bytes.push(code), rest = &after[2..]),
+            _ => (bytes.push(*byte), rest = after),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The value of a pair as libpq reads it: without its quotes and backslashes.
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('\'').map_or(value, |inner| inner.strip_suffix('\'').unwrap_or(inner));
+    let (mut text, mut escaped) = (String::new(), false);
+    for c in inner.chars() {
+        escaped = c == '\\' && !escaped;
+        if !escaped {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// The words without a secret. A short one is hidden where it stands alone; elsewhere it is a part of some other word.
+fn without(words: &str, secret: &str) -> String {
+    let (mut out, mut rest) = (String::new(), words);
+    while let Some(at) = rest.find(secret) {
+        let (before, after) = (&rest[..at], &rest[at + secret.len()..]);
+        let is_alone = !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric);
+        out += before;
+        out += if secret.chars().count() > 3 || is_alone { HIDDEN } else { secret };
+        rest = after;
+    }
+    out + rest
+}
+
+/// Whether a value in quotes ends where they do.
+fn ends_its_quotes(value: &str) -> bool {
+    let mut escaped = false;
+    let end = value[1..].find(|c| {
+        let ends = c == '\'' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    end.is_some_and(|at| at + 2 == value.len())
+}
+
+/// How long the value of a pair is: to the end of its quotes, and to the next space.
+fn pair_value_len(value: &str) -> usize {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, c) in value.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '\'' if at == 0 => quoted = true,
+            '\'' if quoted => quoted = false,
+            c if c.is_whitespace() && !quoted => return at,
+            _ => {}
+        }
+    }
+    value.len()
 }
 
 fn check_uri(url: &str) -> Result<(), &'static str> {
@@ -176,24 +331,11 @@ fn check_pairs(text: &str) -> Result<(), &'static str> {
             return Err("is no URL");
         }
         let value = value.trim_start();
-        let (mut end, mut quoted, mut escaped) = (value.len(), false, false);
-        for (at, c) in value.char_indices() {
-            match c {
-                _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                '\'' if at == 0 => quoted = true,
-                '\'' if quoted => quoted = false,
-                c if c.is_whitespace() && !quoted => {
-                    end = at;
-                    break;
-                }
-                _ => {}
-            }
+        let (value, others) = value.split_at(pair_value_len(value));
+        if value.starts_with('\'') && !ends_its_quotes(value) {
+            return Err("has a quote that does not end, or text behind one");
         }
-        if quoted {
-            return Err("has a quote that does not end");
-        }
-        rest = value[end..].trim_start();
+        rest = others.trim_start();
     }
     Ok(())
 }
@@ -222,6 +364,78 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_known_to_be_no_secret_is_shown() {
+        let secret = ["s3cret", "S3CRET%21", "s3=cret", "s3%2Fcret", "s3cret%40x"];
+        let in_uris = [
+            "postgres://u:{}@h/d",
+            "postgresql://u:{}@h:1,h2:2/d?sslmode=require",
+            "postgres://:{}@/d",
+            "postgres://u%3A{}@h/d",
+            "postgres://h/d%3Fpassword%3D{}",
+            "postgres://h/d?password={}",
+            "postgres://h/d?Password={}",
+            "postgres://h/d?PASSWORD={}&user=u",
+            "postgres://h/d?sslpassword={}",
+            "postgres://h/d?passfile=/home/{}",
+            "postgres://h/d?service={}",
+            "postgres://h/d?pass={}",
+            "postgres://h/d?{}=1",
+            "postgres://h?{}=",
+            "postgres://h/d?options=-c%20app.token%3D{}",
+            "postgres://h/d?dbname=postgres%3A%2F%2Fv:{}@h%2Fx",
+            "postgres://h/d?dbname=postgres%3A%2F%2Fv%3A{}%40h%2Fx",
+            "postgres://h/d?host=v:{}@h",
+            "postgres://h/d?user=v%3A{}",
+            "postgres://h/d?application_name=password%3D{}",
+            "postgres://h/d?connect_timeout=1&password={}&connect_timeout=2",
+        ];
+        let in_pairs = [
+            "host=h password={}",
+            "host=h password = {}",
+            "host = h   password= '{}'",
+            "password='a {} b' host=h",
+            "password='\\' {}' host=h",
+            "password=a\\ {} host=h",
+            "password\t=\n{}",
+            "sslpassword={} user=u",
+            "options='-c app.token={}' host=h",
+            "host=h dbname='user=u password={}'",
+            "dbname='host=h password = {}'",
+            "host=h pass={}",
+            "user=v:{}",
+            "user='v password={}'",
+        ];
+        let mut accepted = 0;
+        for secret in secret {
+            for url in in_uris.iter().chain(&in_pairs).map(|url| url.replace("{}", secret)) {
+                let part = secret.replace('%', " ").split(' ').next().unwrap().to_lowercase();
+                let (said, libpq) = match url.parse::<DatabaseUrl>() {
+                    // What libpq or the server may say of it.
+                    Ok(parsed) => {
+                        accepted += 1;
+                        let read = decoded(&unquoted(url.split_once('=').map_or(&url, |(_, value)| value.trim())));
+                        let words = format!("cannot use \"{url}\", \"{}\" nor \"{read}\"", decoded(&url));
+                        (format!("{parsed} {parsed:?}"), parsed.hide_in(&words))
+                    }
+                    Err(error) => (error.to_string(), String::new()),
+                };
+                for text in [said, libpq].map(|text| text.to_lowercase()) {
+                    assert!(!text.contains(&part), "{url:?} as {text:?}");
+                    assert!(!text.contains("s3cret") && !text.contains("cret"), "{url:?} as {text:?}");
+                }
+            }
+        }
+        assert!(accepted > 100, "most of them are URLs that libpq takes: {accepted}");
+    }
+
+    #[test]
+    fn what_libpq_says_is_kept_but_for_the_secrets() {
+        let url: DatabaseUrl = "postgres://app:on@db/app?dbname=postgres%3A%2F%2Fv:s3cret@h%2Fx".parse().unwrap();
+        let words = "connection to \"db\" failed: database \"postgres://v:s3cret@h/x\" does not exist, on \"on\"";
+        assert_eq!(url.hide_in(words), "connection to \"db\" failed: database \"***\" does not exist, *** \"***\"");
+    }
+
+    #[test]
     fn a_malformed_url_is_refused_without_quoting_it() {
         for url in [
             "s3cret",
@@ -233,6 +447,7 @@ mod tests {
             "postgres://app:s3cret@db:port/app",
             "postgres://app:s3cret@db/app?sslmode",
             "host=db password='s3cret",
+            "host=db password='x's3cret",
             "postgres://app:s3cret@[::1/app",
             "postgres://app:s3cret@[::1]x/app",
             "postgres://app:s3cret@[]/app",

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::PgConnection;
 
@@ -46,7 +46,12 @@ impl TenantDirectory for Selected<'_> {
     /// is a name that none can have.
     fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
         let all = self.directory.list(conn)?;
-        if let Some(glob) = self.globs.iter().find(|glob| !all.names().any(|name| glob.matches(name))) {
+        let names: BTreeSet<&str> = all.names().collect();
+        let has_none = |glob: &&Glob| match glob.is_name() {
+            true => !names.contains(glob.as_str()),
+            false => !names.iter().any(|name| glob.matches(name)),
+        };
+        if let Some(glob) = self.globs.iter().find(has_none) {
             if let (true, Err(source)) = (glob.is_name(), glob.as_str().parse::<SchemaName>()) {
                 return Err(Error::SchemaName { name: glob.as_str().into(), source });
             }
@@ -69,11 +74,9 @@ impl TenantDirectory for Selected<'_> {
 
 impl Selected<'_> {
     fn choose(&self, all: Listing) -> Listing {
-        let place = |name: &str| match self.globs.is_empty() {
-            true => Some(0),
-            false => self.globs.iter().position(|glob| glob.matches(name)),
-        };
-        let place = |name: &str| place(name).filter(|_| !self.except.iter().any(|glob| glob.matches(name)));
+        let (globs, except) = (Places::new(&self.globs), Places::new(&self.except));
+        let place = |name: &str| if self.globs.is_empty() { Some(0) } else { globs.of(name) };
+        let place = |name: &str| place(name).filter(|_| except.of(name).is_none());
         let fits = |tenant: &TenantEntry| match self.only {
             Only::All => true,
             Only::Active => tenant.active,
@@ -91,6 +94,31 @@ impl Selected<'_> {
             tenants: placed.into_iter().map(|(_, tenant)| tenant).collect(),
             refused: all.refused.into_iter().filter(|(name, _)| place(name).is_some()).collect(),
         }
+    }
+}
+
+/// Where each of many patterns stands. Those that are names are not tried one after the other.
+struct Places<'g> {
+    names: HashMap<&'g str, usize>,
+    wild: Vec<(usize, &'g Glob)>,
+}
+
+impl<'g> Places<'g> {
+    fn new(globs: &'g [Glob]) -> Self {
+        let mut places = Self { names: HashMap::new(), wild: Vec::new() };
+        for (at, glob) in globs.iter().enumerate() {
+            match glob.is_name() {
+                true => drop(places.names.entry(glob.as_str()).or_insert(at)),
+                false => places.wild.push((at, glob)),
+            }
+        }
+        places
+    }
+
+    /// The place of the first that matches.
+    fn of(&self, name: &str) -> Option<usize> {
+        let wild = self.wild.iter().find(|(_, glob)| glob.matches(name)).map(|(at, _)| *at);
+        self.names.get(name).copied().into_iter().chain(wild).min()
     }
 }
 

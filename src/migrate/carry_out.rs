@@ -209,7 +209,8 @@ fn attempts(
 /// Whether it is worth another try, and one may be made: when a connection is lost, so may the answer to a COMMIT be,
 /// and what was committed before the rest failed would be gone back behind.
 fn is_passing(run: &Run<'_>, line: &Line) -> bool {
-    match line.result.as_ref().err().and_then(transient::of) {
+    let unclear = line.unclear.then_some(Transient::Busy);
+    match line.result.as_ref().err().and_then(|error| transient::of(error).or(unclear)) {
         Some(Transient::Lost) => run.goal.is_repeatable(),
         Some(_) => run.goal.is_repeatable() || !line.is_changed(),
         None => false,

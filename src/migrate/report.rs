@@ -36,13 +36,15 @@ pub struct Line {
     pub attempts: u32,
     /// How long it took, all attempts together.
     pub duration: Duration,
+    /// Whether the error may pass, for all that can be known of one in another language than English.
+    pub(crate) unclear: bool,
 }
 
 impl Line {
     /// The line of a schema in which nothing was done.
     pub(crate) fn idle(schema: impl Into<String>, result: Result<(), Error>) -> Self {
         let (reverted, applied) = (Vec::new(), Vec::new());
-        Self { schema: schema.into(), reverted, applied, result, attempts: 1, duration: Duration::ZERO }
+        Self { schema: schema.into(), reverted, applied, result, attempts: 1, duration: Duration::ZERO, unclear: false }
     }
 
     /// `migrated`, `reverted`, `redone`, `up to date`, `failed` or `not reached`.

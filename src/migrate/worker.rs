@@ -20,6 +20,7 @@ use crate::{
     pg::{
         ddl, depth,
         engine::{self, Engine},
+        transient,
     },
 };
 
@@ -211,7 +212,8 @@ pub(super) fn alone(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName)
     let started = Instant::now();
     let mut done = Vec::new();
     let result = advance(run, conn, schema, &mut done);
-    line(schema, &done, result, started.elapsed())
+    let unclear = result.as_ref().is_err_and(|error| transient::is_unclear(conn, error));
+    Line { unclear, ..line(schema, &done, result, started.elapsed()) }
 }
 
 fn line(schema: &SchemaName, steps: &[Step<'_>], result: Result<(), Error>, duration: Duration) -> Line {

@@ -92,6 +92,16 @@ pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl F
     }
 }
 
+/// Whether a run holds the lock of the fleet, in this database.
+pub(crate) fn fleet_is_held(conn: &mut PgConnection) -> QueryResult<bool> {
+    let held = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = pg_catalog.current_database() \
+           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET})"
+    );
+    select(sql::<Bool>(&held)).get_result(conn)
+}
+
 // Whoever calls may have any path.
 const FLEET: &str = "pg_catalog.hashtextextended('tenantry fleet', 0)";
 

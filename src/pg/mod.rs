@@ -6,6 +6,7 @@ pub(crate) mod ddl;
 pub(crate) mod engine;
 pub(crate) mod lexer;
 pub(crate) mod lock;
+pub(crate) mod messages;
 pub(crate) mod own;
 pub mod pool;
 pub mod scope;
@@ -28,21 +29,21 @@ use diesel::{
 
 use crate::{Config, Error};
 
-/// Opens one connection, with the settings' bound on waiting.
+/// Opens one connection, with the settings' bound on waiting and, where the role may choose, messages in English.
 ///
 /// Outside of scopes a bare table name finds what [`Config::outside_scopes`] says: nothing, by default.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`], on one line and without the password.
+/// [`Error::Connect`], on one line and without the password, and those of its first query.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
     let mut conn = PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-                // What libpq does not understand it quotes.
-                line.trim_end_matches('.').replace(&url, &config.database_url.to_string())
+                // What libpq or the server do not understand they quote.
+                config.database_url.hide_in(line.trim_end_matches('.'))
             }
             other => other.to_string(),
         };

@@ -1,29 +1,62 @@
 //! The program's own tables, in the schema `tenantry`.
 
-use diesel::{PgConnection, QueryResult, connection::SimpleConnection, result::Error as DieselError};
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl,
+    connection::SimpleConnection,
+    dsl::sql,
+    result::{DatabaseErrorKind as Kind, Error as DieselError},
+    select,
+    sql_types::{Array, Bool, Text},
+};
 
 use super::{atomically, catalog};
+use crate::Error;
 
-/// How often to begin anew: each of the tables may be somebody else's, and the schema.
-const TRIES: u32 = 5;
-
-/// Makes tables of our own with this script, unless this one is there. Whoever else is making them is waited for, and
-/// has made them then.
+/// Makes tables of our own with this script, unless this one is there. Another session that is making them is waited
+/// for, and has made them then.
 pub(crate) fn have(conn: &mut PgConnection, table: &str, script: &str) -> QueryResult<()> {
-    let mut tries = 0;
-    while !catalog::remembers(conn, table)? {
-        tries += 1;
-        match atomically(conn, |conn| conn.batch_execute(script)) {
-            Ok(()) => return Ok(()),
-            // `IF NOT EXISTS` does not see what another transaction has made and not committed.
-            Err(error) if tries < TRIES && is_collision(&error) => {}
-            Err(error) => return Err(error),
-        }
+    if catalog::remembers(conn, table)? {
+        return Ok(());
     }
-    Ok(())
+    atomically(conn, |conn| {
+        // `IF NOT EXISTS` does not see what another transaction has made and not committed.
+        conn.batch_execute(LOCK)?;
+        if catalog::remembers(conn, table)? { Ok(()) } else { conn.batch_execute(script) }
+    })
 }
 
-fn is_collision(error: &DieselError) -> bool {
-    let DieselError::DatabaseError(_, about) = error else { return false };
-    ["already exists", "duplicate key", "tuple concurrently"].iter().any(|words| about.message().contains(words))
+const LOCK: &str =
+    "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('tenantry: tables of its own', 0))";
+
+/// Says why these tables of our own could not be made or written: where the role lacks a privilege, that it does.
+///
+/// The transaction has to be able to go on after the error.
+pub(crate) fn not_recorded(conn: &mut PgConnection, tables: &[&str], error: DieselError) -> Error {
+    // Only an error of no known kind may be that of a missing privilege.
+    match error {
+        DieselError::DatabaseError(Kind::Unknown, _) if lacks_privilege(conn, tables).unwrap_or(false) => {
+            Error::RecordDenied(error)
+        }
+        error => Error::Record(error),
+    }
+}
+
+/// Whether the role may not write these tables or, where one is missing, not make it.
+fn lacks_privilege(conn: &mut PgConnection, tables: &[&str]) -> QueryResult<bool> {
+    let lacks = sql::<Bool>(
+        "(SELECT pg_catalog.bool_or(NOT CASE \
+             WHEN t.oid IS NULL THEN pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') \
+                  AND coalesce(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), true) \
+             ELSE pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+                  AND pg_catalog.has_table_privilege(t.oid, 'SELECT') \
+                  AND pg_catalog.has_table_privilege(t.oid, 'INSERT') \
+                  AND pg_catalog.has_table_privilege(t.oid, 'UPDATE') END) \
+         FROM pg_catalog.unnest(",
+    )
+    .bind::<Array<Text>, _>(tables)
+    .sql(
+        ") AS own (name) LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'tenantry' \
+         LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = own.name)",
+    );
+    select(lacks).get_result(conn)
 }

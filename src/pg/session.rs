@@ -3,10 +3,10 @@
 use diesel::{
     Connection, PgConnection,
     connection::{CacheSize, Instrumentation, InstrumentationEvent, SimpleConnection, get_default_instrumentation},
-    result::Error as DieselError,
+    result::{DatabaseErrorKind, Error as DieselError},
 };
 
-use super::closed::CLOSED_PATH;
+use super::{closed::CLOSED_PATH, messages};
 use crate::{
     Config, Error,
     config::{OutsideScopes, Pooler},
@@ -22,8 +22,10 @@ pub(super) fn begin(conn: &mut PgConnection, config: &Config) -> Result<(), Erro
         Pooler::Session => {
             let canary = format!("PREPARE {CANARY} AS SELECT");
             conn.batch_execute(&format!("{}; {canary}", set_path(config)))?;
+            // What is set for the session is reset when the connection is lent.
+            let is_english = messages::ask_for_english(conn)?;
             let forward = get_default_instrumentation();
-            conn.set_instrumentation(StalePlans { forward, found: false });
+            conn.set_instrumentation(StalePlans { forward, is_english, found: false });
         }
     }
     Ok(())
@@ -76,13 +78,16 @@ fn set_path(config: &Config) -> String {
 struct StalePlans {
     /// What else listens to the connection's events.
     forward: Option<Box<dyn Instrumentation>>,
+    /// Whether the server's words can be known. Where they cannot, any error without a kind may be the one.
+    is_english: bool,
     found: bool,
 }
 
 impl Instrumentation for StalePlans {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        if let InstrumentationEvent::FinishQuery { error: Some(DieselError::DatabaseError(_, about)), .. } = &event {
-            self.found |= about.message().contains("cached plan must not change result type");
+        if let InstrumentationEvent::FinishQuery { error: Some(DieselError::DatabaseError(kind, about)), .. } = &event {
+            let is_it = !self.is_english || about.message() == "cached plan must not change result type";
+            self.found |= matches!(kind, DatabaseErrorKind::Unknown) && is_it;
         }
         self.forward.on_connection_event(event);
     }

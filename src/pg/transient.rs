@@ -1,11 +1,14 @@
 //! Errors that go away by themselves: worth another try.
 //!
-//! Diesel tells no SQLSTATE, only a few kinds, so the rest is known by the server's English words. A server that
-//! speaks another language has such errors reported, and not tried again.
+//! Diesel passes on no SQLSTATE, only a few kinds, so the rest is known by the server's English words. In
+//! [another language](super::messages) an error without a kind may be any of them, and is tried again too.
 
-use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError};
+use diesel::{
+    PgConnection,
+    result::{DatabaseErrorInformation, DatabaseErrorKind as Kind, Error as DieselError},
+};
 
-use super::ddl::HISTORY;
+use super::{ddl::HISTORY, messages};
 use crate::Error;
 
 /// What was in the way, and will not be for long.
@@ -28,6 +31,27 @@ pub(crate) fn of(error: &Error) -> Option<Transient> {
         Error::Connect { .. } | Error::NotReached { .. } => Some(Transient::Lost),
         _ => None,
     }
+}
+
+/// The same of an error that came from this connection, whose messages may be in another language than English.
+pub(crate) fn from(conn: &mut PgConnection, error: &Error) -> Option<Transient> {
+    of(error).or_else(|| is_unclear(conn, error).then_some(Transient::Busy))
+}
+
+/// Whether no one can say if the error passes, since it has no kind and is in another language than English.
+///
+/// The connection must be able to run a query: if it is inside a transaction, that was rolled back to a savepoint.
+pub(crate) fn is_unclear(conn: &mut PgConnection, error: &Error) -> bool {
+    has_no_kind(error) && messages::are_english(conn).is_ok_and(|english| !english)
+}
+
+fn has_no_kind(error: &Error) -> bool {
+    let error = match error {
+        Error::Query(error) => Some(error),
+        Error::Migration { source, .. } => source.downcast_ref(),
+        _ => None,
+    };
+    matches!(error, Some(DieselError::DatabaseError(Kind::Unknown, _)))
 }
 
 fn transient(error: &DieselError) -> Option<Transient> {

@@ -7,7 +7,12 @@ use diesel::{
     sql_types::{Array, Bool, Text},
 };
 
-use super::{attempt::refusal, copy::Part, propose::Proposer, rows};
+use super::{
+    attempt::{compute, refusal},
+    copy::Part,
+    propose::Proposer,
+    rows,
+};
 use crate::pg::tables::Tables;
 
 impl Proposer<'_> {
@@ -36,14 +41,16 @@ impl Proposer<'_> {
             };
             format!("coalesce(bool_or({changed}), false)")
         });
-        let Changed { changed } = sql_query(format!(
+        let query = format!(
             "SELECT ARRAY[{}] AS changed FROM {} p WHERE {}",
             changed.collect::<Vec<_>>().join(", "),
             self.public.only("public", part.table),
             rows::is_at("p", 1),
-        ))
-        .bind::<Array<Text>, _>(part.places.iter().collect::<Vec<_>>())
-        .get_result(conn)?;
+        );
+        // Some values may not be of the other type at all.
+        compute(conn, &query, part.places.iter())?;
+        let Changed { changed } =
+            sql_query(query).bind::<Array<Text>, _>(part.places.iter().collect::<Vec<_>>()).get_result(conn)?;
         match casts.iter().zip(changed).find(|(_, changed)| *changed) {
             Some(((name, kind), _)) => Err(refusal(format!("{name} of {} would be changed by {kind}", part.table))),
             None => Ok(casts),

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diesel::{
-    PgConnection, QueryResult, QueryableByName, RunQueryDsl, connection::SimpleConnection, sql_query, sql_types::Text,
-};
+use diesel::{PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query, sql_types::Text};
 use serde_json::json;
 
 use super::{
     Constrained, How, Left, Outcome, Reason,
-    attempt::attempt_as_owner,
+    attempt::{alter, attempt},
     memory::{Change, Recorder, What},
     settings::writing,
 };
@@ -65,7 +63,7 @@ pub(super) fn put_right(
         let put_right = |conn: &mut PgConnection| {
             let before = definitions(conn, schema, what)?;
             for statement in statements {
-                conn.batch_execute(statement)?;
+                alter(conn, statement)?;
             }
             let after = definitions(conn, schema, what)?;
             changed = before != after;
@@ -74,7 +72,7 @@ pub(super) fn put_right(
                 false => Ok(()),
             }
         };
-        let done = attempt_as_owner(conn, |conn| writing(conn, schema, put_right))?;
+        let done = attempt(conn, |conn| writing(conn, schema, put_right))?;
         match done {
             Ok(()) if changed => outcome.constraints.push(what.clone()),
             // Somebody else has been faster, and an undo would take that back.

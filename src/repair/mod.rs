@@ -26,6 +26,7 @@ mod proposal;
 mod propose;
 mod prune;
 mod report;
+mod rights;
 mod roots;
 mod rows;
 mod run;

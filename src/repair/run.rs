@@ -143,7 +143,7 @@ impl<'a> Repair<'a> {
     ///
     /// # Errors
     ///
-    /// When `public` cannot be read, and [`Error::Record`]. One tenant's failure is a line of the report.
+    /// When `public` cannot be read, and [`Error::Record`] or [`Error::RecordDenied`]. One tenant's failure is a line of the report.
     pub fn apply(&self, conn: &mut PgConnection, listing: &Listing) -> Result<Report, Error> {
         keeping_settings(conn, |conn| self.carry_out(conn, listing, false))
     }

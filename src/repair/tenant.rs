@@ -4,13 +4,13 @@ use diesel::{PgConnection, QueryResult};
 
 use super::{
     Outcome,
-    attempt::may_not_write,
     blueprint::Blueprints,
     claims::Claims,
     constraints,
     memory::Recorder,
     proposal::Excluded,
     propose::Proposer,
+    rights::{may_be_of_rights, may_not_write},
     run::Repair,
     sequences,
     settings::{begin, open},
@@ -66,20 +66,26 @@ impl Turn<'_> {
         });
         match tried {
             Err(Rehearsed::Done(outcome)) => Ok((*outcome, true)),
-            Err(Rehearsed::Failed(error)) if may_not_write(&error) => {
-                let proposal = scope::transaction::<_, Error>(conn, &self.tenant.schema, |scoped| {
-                    begin(scoped, self.repair.lock_timeout)?;
-                    let examined = self.examine(scoped)?;
-                    let proposer = Proposer { lock: false, ..self.proposer(&examined) };
-                    let proposal = proposer.propose(scoped, &Excluded::new())?;
-                    open(scoped, &self.tenant.schema)?;
-                    Ok(proposal)
-                })?;
-                Ok((proposal.outcome(), false))
-            }
+            Err(Rehearsed::Failed(error)) if may_be_of_rights(&error) => match self.read(conn)? {
+                (outcome, true) => Ok((outcome, false)),
+                (_, false) => Err(error),
+            },
             Err(Rehearsed::Failed(error)) => Err(error),
             Ok(()) => Ok((Outcome::default(), true)),
         }
+    }
+
+    /// Reads what would be tried, and whether the role may not try it.
+    fn read(&self, conn: &mut PgConnection) -> Result<(Outcome, bool), Error> {
+        scope::transaction(conn, &self.tenant.schema, |scoped| {
+            begin(scoped, self.repair.lock_timeout)?;
+            let examined = self.examine(scoped)?;
+            let proposer = Proposer { lock: false, ..self.proposer(&examined) };
+            let outcome = proposer.propose(scoped, &Excluded::new())?.outcome();
+            let forbidden = may_not_write(scoped, &self.tenant.schema, &outcome)?;
+            open(scoped, &self.tenant.schema)?;
+            Ok((outcome, forbidden))
+        })
     }
 
     fn work(&self, conn: &mut TenantConn<'_>, repair: Option<i64>) -> Result<Done, Error> {

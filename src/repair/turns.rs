@@ -56,7 +56,7 @@ impl Turns<'_> {
         {
             let one = self.one(conn, *at, tenant, repair);
             repair = one.2.or(repair);
-            if let (_, Err(error @ Error::Record(_)), ..) = one {
+            if let (_, Err(error @ (Error::Record(_) | Error::RecordDenied(_))), ..) = one {
                 // It would be the same for every other tenant.
                 return Err(error);
             }

@@ -7,5 +7,5 @@ mod recall;
 mod remember;
 
 pub(crate) use recall::edited;
-pub use recall::{PastLine, PastRun, PastStep, applied, find, left, lines, list, steps};
+pub use recall::{PastLine, PastRun, PastStep, applied, find, left, lines, list, steps, under_way};
 pub(crate) use remember::{Beginning, End, Step, begin, chose, end, forget_steps, insert_steps};

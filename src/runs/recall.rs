@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Error,
-    pg::{catalog, closed::reading},
+    pg::{catalog, closed::reading, lock},
 };
 
 /// A run that was remembered.
@@ -40,7 +40,9 @@ pub struct PastRun {
     /// When it began.
     #[diesel(sql_type = Timestamptz)]
     pub started_at: DateTime<Utc>,
-    /// When it ended; `None` while it is under way, and when it was killed.
+    /// When it ended; `None` while it is [under way], when it was killed, and when its end could not be recorded.
+    ///
+    /// [under way]: under_way
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub ended_at: Option<DateTime<Utc>>,
     /// How many schemas had each outcome, once it has ended.
@@ -97,6 +99,16 @@ pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
         true => sql_query(format!("{RUN} ORDER BY id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
         false => Ok(Vec::new()),
     })
+}
+
+/// The number of the run that may be under way: the last one, while some run holds the lock of the fleet.
+///
+/// Any other run without an end was killed, or could not record its end.
+pub fn under_way(conn: &mut PgConnection) -> QueryResult<Option<i64>> {
+    if !lock::fleet_is_held(conn)? {
+        return Ok(None);
+    }
+    Ok(list(conn, 1)?.into_iter().find(|run| run.ended_at.is_none()).map(|run| run.id))
 }
 
 /// The run of this number.

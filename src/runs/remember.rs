@@ -38,6 +38,8 @@ pub(crate) struct Step<'r> {
     pub(crate) checksum: &'r str,
 }
 
+const TABLES: [&str; 3] = ["run", "run_line", "run_step"];
+
 /// Writes down that a run begins, and returns its number. Makes the tables where there are none.
 pub(crate) fn begin(conn: &mut PgConnection, run: &Beginning<'_>) -> Result<i64, Error> {
     #[derive(diesel::QueryableByName)]
@@ -53,7 +55,7 @@ pub(crate) fn begin(conn: &mut PgConnection, run: &Beginning<'_>) -> Result<i64,
             .bind::<Jsonb, _>(&run.migrations)
             .get_result::<Row>(conn)
     };
-    atomically(conn, begin).map(|row| row.id).map_err(Error::Record)
+    atomically(conn, begin).map(|row| row.id).map_err(|error| own::not_recorded(conn, &TABLES, error))
 }
 
 /// Writes down which tenants were chosen, where that is not all of them.

@@ -400,3 +400,28 @@ fn a_legacy_database_is_taken_over_by_baseline_and_then_migrated() {
     assert_eq!(run(MIGRATE_ALL, &[], &db).code, 0);
     assert_eq!(run(TENANTRY, &["status"], &db).code, 0);
 }
+
+#[test]
+fn no_password_is_in_an_error_or_a_log_whatever_the_url_looks_like() {
+    let db = migrated();
+    let (server, _) = db.url().rsplit_once('/').unwrap();
+    let urls = [
+        "postgres://u@127.0.0.1:1/nm?Password=s3cret".to_owned(),
+        "postgres://u@127.0.0.1:1/nm?pass=s3cret&sslmode=disable".into(),
+        "postgres://u@127.0.0.1:1/?dbname=postgres%3A%2F%2Fv:s3cret@h%2Fx".into(),
+        "postgres://u%3As3cret@127.0.0.1:1/nm".into(),
+        "host=127.0.0.1 port=1 password = 's3cret' user=u".into(),
+        "host=127.0.0.1 port=1 dbname='x password=s3cret' user=u".into(),
+        "host=127.0.0.1 port=1 Password=s3cret".into(),
+        // What the server itself repeats.
+        format!("{server}/?dbname=postgres%3A%2F%2Fv:s3cret@h%2Fx"),
+        format!("{server}/postgres?options=-c%20app.token%20s3cret"),
+        format!("{server}/postgres?options=-c%20s3cret%3D1"),
+    ];
+    for url in &urls {
+        let environment = [("DATABASE_URL", &**url), ("TENANTRY_LOG", "trace")];
+        let answer = run_with(TENANTRY, &["status"], &environment);
+        assert!(answer.code == 1 && answer.err.contains("error: "), "{url}: {answer:?}");
+        assert!(!format!("{answer:?}").contains("s3cret"), "{url}: {answer:?}");
+    }
+}

@@ -210,3 +210,90 @@ fn what_was_half_done_is_not_taken_for_done_when_the_run_is_tried_again() {
     assert_eq!((retried.code, db.versions("public").len()), (1, 3), "{retried:?}");
     assert!(retried.err.starts_with("error: run 1 did a part in globex: "), "{retried:?}");
 }
+
+#[test]
+fn a_list_of_tenants_may_begin_with_a_mark_and_is_read_in_no_time() {
+    let db = fleet(&["acme", "globex"]);
+    let list = std::env::temp_dir().join(format!("tenantry-{}", uuid::Uuid::new_v4()));
+    let path = list.to_str().unwrap().to_owned();
+    let status = |text: &[u8]| {
+        fs::write(&list, text).unwrap();
+        run(TENANTRY, &["status", "--tenants-from", &path], &db)
+    };
+    assert_eq!(status(b"\xef\xbb\xbfacme\n").code, 0);
+    let started = Instant::now();
+    assert_eq!(status("acme\n".repeat(2_000_000).as_bytes()).code, 0);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    for text in [vec![0; 10 << 20], vec![b'a'; 10 << 20], b"acme\0".to_vec()] {
+        let refused = status(&text);
+        assert!(refused.code == 1 && refused.err.len() < 300, "{} bytes", refused.err.len());
+        assert!(refused.err.contains(" is no list of tenants: "), "{refused:?}");
+    }
+    fs::remove_file(&list).unwrap();
+}
+
+#[test]
+fn a_run_that_cannot_be_recorded_says_what_was_in_the_way() {
+    let db = fleet(&["acme"]);
+    assert_eq!(run(TENANTRY, &["migrate", "--quiet"], &db).code, 0);
+    let database = db.text("SELECT current_database()");
+    let protest = |words: &str| {
+        db.execute(
+            "tenantry",
+            &format!(
+                "CREATE OR REPLACE FUNCTION protest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {words} RETURN NEW; END $$; \
+                 CREATE OR REPLACE TRIGGER protest BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION protest()"
+            ),
+        );
+    };
+    protest("RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';");
+    let full = run(TENANTRY, &["migrate"], &db);
+    assert_eq!(
+        (full.code, full.err.as_str()),
+        (
+            1,
+            "error: the run cannot be recorded in schema `tenantry` (--no-record does without): could not extend file: No space left on device\n"
+        )
+    );
+    protest("PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1);");
+    let lost = run(TENANTRY, &["migrate"], &db);
+    assert_eq!(
+        (lost.code, lost.err.as_str()),
+        (
+            1,
+            "error: the run cannot be recorded in schema `tenantry`: terminating connection due to administrator command\n"
+        )
+    );
+    db.execute("public", &format!("ALTER DATABASE {database} SET default_transaction_read_only = on"));
+    let read_only = run(TENANTRY, &["migrate"], &db);
+    assert_eq!(
+        (read_only.code, read_only.err.as_str()),
+        (
+            1,
+            "error: the run cannot be recorded in schema `tenantry`: cannot execute INSERT in a read-only transaction\n"
+        )
+    );
+}
+
+#[test]
+fn a_run_without_an_end_is_under_way_only_while_some_run_is() {
+    let db = fleet(&["acme"]);
+    for _ in 0..2 {
+        assert_eq!(run(TENANTRY, &["migrate", "--quiet"], &db).code, 0);
+    }
+    db.execute("tenantry", "UPDATE run SET ended_at = NULL, outcomes = NULL");
+    let outcomes = || {
+        let list = run(TENANTRY, &["runs", "list"], &db).out;
+        let of = |run: &str| {
+            let line = list.lines().find(|line| line.starts_with(run)).unwrap();
+            ["ended without a record", "under way, or killed"].into_iter().find(|words| line.contains(words)).unwrap()
+        };
+        ["2", "1"].map(of)
+    };
+    assert_eq!(outcomes(), ["ended without a record"; 2]);
+    assert!(run(TENANTRY, &["runs", "show", "2"], &db).out.contains("\nended without a record\n"));
+    let holder = &mut db.connect();
+    holder.batch_execute("SELECT pg_advisory_lock(hashtextextended('tenantry fleet', 0))").unwrap();
+    assert_eq!(outcomes(), ["under way, or killed", "ended without a record"]);
+    assert!(run(TENANTRY, &["runs", "show", "2"], &db).out.contains("\nunder way, or killed\n"));
+}

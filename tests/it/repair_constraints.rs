@@ -331,3 +331,44 @@ fn a_check_of_a_column_of_another_type_is_left_to_a_person_and_the_rest_is_repai
     let required = vec![done("t", "a", How::Required)];
     assert_eq!(constraints, [required.clone(), required, vec![done("t", "given", How::Added)]]);
 }
+
+#[test]
+fn a_key_that_rows_do_not_allow_and_what_needs_it_are_left_and_the_rest_is_repaired() {
+    let db = two();
+    db.execute(
+        "acme",
+        &format!(
+            "ALTER TABLE business_business DROP CONSTRAINT business_business_pkey CASCADE; \
+             ALTER TABLE users_userprofile ALTER updated_at DROP NOT NULL; \
+             INSERT INTO users_userprofile (user_id, updated_at) VALUES (gen_random_uuid(), NULL); \
+             INSERT INTO business_business (id, name, business_num) VALUES ('{B1}', 'A', '1'), ('{B1}', 'B', '2')"
+        ),
+    );
+    let report = run(&mut db.connect(), whole());
+    let outcome = only(&report);
+    let left: Vec<(&str, String)> =
+        outcome.left.iter().map(|left| (left.key.as_str(), left.reason.to_string())).collect();
+    assert!(left.iter().any(|(key, _)| *key == "business_business_pkey"), "{left:#?}");
+    assert!(left.iter().any(|(key, why)| *key == KEY && why.contains("there is no unique constraint")), "{left:#?}");
+    assert_eq!(outcome.filled.len(), 1, "{report:#?}");
+}
+
+#[test]
+fn a_key_on_which_others_were_built_since_is_kept_by_an_undo_and_the_rest_is_taken_back() {
+    let db = two();
+    db.execute(
+        "acme",
+        &format!("{DROP}; ALTER TABLE business_business DROP CONSTRAINT business_business_business_num_key"),
+    );
+    let report = run(&mut db.connect(), whole());
+    assert_eq!(only(&report).constraints.len(), 2);
+    db.execute("acme", "CREATE TABLE ours (num varchar(6) REFERENCES business_business (business_num))");
+    let report = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    let undone = report.tenants[0].result.as_ref().unwrap();
+    assert_eq!(undone.constraints.len(), 1, "{undone:#?}");
+    let [kept] = undone.kept.as_slice() else { panic!("{undone:#?}") };
+    assert!(
+        kept.key == "business_business_business_num_key" && kept.why.starts_with("cannot be as it was: "),
+        "{kept:?}"
+    );
+}

@@ -255,10 +255,10 @@ fn a_row_whose_key_a_trigger_changes_is_left_and_the_rest_is_repaired() {
 }
 
 #[test]
-fn a_row_that_a_trigger_protests_against_is_left_and_the_rest_is_repaired() {
+fn a_row_that_a_trigger_calls_a_violation_is_left_and_the_rest_is_repaired() {
     let db = fleet("");
     db.execute("acme",
-        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not %'', NEW.id; END'; \
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not %'', NEW.id USING ERRCODE = ''check_violation''; END'; \
          CREATE CONSTRAINT TRIGGER no AFTER INSERT ON firms DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 'a') EXECUTE FUNCTION no()");
     misplace(&db, [("acme", "a"), ("acme", "b")]);
     let report = there_and_back(&db);
@@ -267,6 +267,23 @@ fn a_row_that_a_trigger_protests_against_is_left_and_the_rest_is_repaired() {
         matches!(&left(&report, "acme")[..], [(_, key, why)] if key == "a" && why.contains("not a")),
         "{report:#?}"
     );
+}
+
+#[test]
+fn any_other_error_of_a_trigger_fails_the_tenant_and_nothing_of_it_is_kept() {
+    // A full disk, and what an application says in its own words.
+    for code in ["disk_full", "raise_exception"] {
+        let db = fleet("");
+        db.execute("acme", &format!(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not %'', NEW.id USING ERRCODE = ''{code}''; END'; \
+             CREATE TRIGGER no BEFORE INSERT ON firms FOR EACH ROW WHEN (NEW.id = 'a') EXECUTE FUNCTION no()"));
+        misplace(&db, [("acme", "a"), ("acme", "b"), ("globex", "g")]);
+        let report = repair(&db);
+        let [acme, _] = report.tenants.as_slice() else { panic!("{report:#?}") };
+        assert_eq!(acme.result.as_ref().unwrap_err().chain(), "not a");
+        assert_eq!(copied(&report, "globex"), [rows("firms", 1)]);
+        assert_eq!(db.text("SELECT count(*) FROM acme.firms"), "0");
+    }
 }
 
 #[test]

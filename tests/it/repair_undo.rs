@@ -202,7 +202,7 @@ fn a_role_that_may_not_remember_repairs_without() {
     conn.batch_execute(&format!("SET ROLE {role}")).unwrap();
     let before = dump(&db);
     let error = Repair::new(domain::rules()).apply(conn, &listing).unwrap_err();
-    assert!(matches!(error, Error::Record(_)), "{error}");
+    assert!(matches!(error, Error::RecordDenied(_)), "{error}");
     assert_eq!(dump(&db), before);
     let report = Repair::new(domain::rules()).record(false).apply(conn, &listing).unwrap();
     assert!(report.repair.is_none() && report.is_healthy(), "{report:?}");
@@ -306,4 +306,35 @@ fn copies_in_a_table_with_a_rule_for_deletions_are_removed_all_the_same() {
     let undone = Undo::new(report.repair.unwrap()).run(conn).unwrap();
     assert!(undone.is_healthy(), "{undone:?}");
     assert_eq!(db.text("SELECT concat((SELECT count(*) FROM acme.firms), (SELECT count(*) FROM acme.notes))"), "00");
+}
+
+#[test]
+fn of_two_undos_at_once_each_counts_what_it_has_taken_back_itself() {
+    let db = two();
+    for schema in ["acme", "globex"] {
+        let id = uuid::Uuid::new_v4();
+        db.execute("public", &format!("INSERT INTO business_business (id, name) VALUES ('{id}', 'Engines')"));
+        db.execute(
+            schema,
+            &format!("SET session_replication_role = replica; INSERT INTO users_userprofile (user_id, business_id) VALUES ('{id}', '{id}')"),
+        );
+    }
+    let id = repair(&db);
+    let holder = &mut db.connect();
+    holder.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('tenantry:acme', 0))").unwrap();
+    let undo = || Undo::new(id).lock_timeout(Duration::from_secs(30)).run(&mut db.connect()).unwrap();
+    let reports = thread::scope(|threads| {
+        let undos = [threads.spawn(undo), threads.spawn(undo)];
+        // Both have seen that there is something to do, and poll for the lock.
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                       AND query LIKE '%pg_try_advisory_xact_lock%'";
+        while db.text(waiting) != "2" {
+            thread::sleep(Duration::from_millis(10));
+        }
+        holder.batch_execute("COMMIT").unwrap();
+        undos.map(|undo| undo.join().unwrap())
+    });
+    let mut counted: Vec<&str> = reports.iter().flat_map(|report| &report.tenants).map(|one| &*one.schema).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, ["acme", "globex"], "{reports:#?}");
 }

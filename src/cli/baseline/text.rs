@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use crate::{
     Error,
     baseline::{Line, Outcome, Report},
+    cli::{render::listed, safe},
     structure::Difference,
 };
 
-/// How many schemas to which the same happened are named before the rest is counted.
+/// How many harmless differences of a schema are named before the rest is counted.
 const SHOWN: usize = 20;
 
 /// What became of each schema, those together to which the same happened, and the counts.
@@ -26,7 +27,7 @@ pub(super) fn report(report: &Report) -> String {
     }
     let mut out = String::new();
     for (says, schemas) in alike {
-        out += &format!("{}: {says}", listed(&schemas));
+        out += &format!("{}: {says}", safe::word(listed(&schemas)));
     }
     if report.lines.iter().flat_map(Line::blocking).any(|difference| difference.cure.is_some()) {
         out += "the statements have bare names: run them with the schema alone on the search_path\n";
@@ -52,35 +53,28 @@ pub(super) fn schemas(count: usize) -> String {
 fn says(line: &Line, record: &str) -> String {
     let mut out = match &line.result {
         Ok(Outcome::AlreadyAt) => "already there\n".into(),
-        Ok(Outcome::Recorded(versions)) => format!("{record} {}\n", versions.join(", ")),
-        Ok(Outcome::Refused(reason)) => format!("refused: {reason}\n"),
-        Err(error) => format!("failed: {}\n", Error::chain(error)),
+        Ok(Outcome::Recorded(versions)) => safe::line(format!("{record} {}", versions.join(", "))),
+        Ok(Outcome::Refused(reason)) => safe::line(format!("refused: {reason}")),
+        Err(error) => safe::line(format!("failed: {}", Error::chain(error))),
     };
     if let Some(reason) = &line.not_compared {
-        out += &format!("    not compared: {reason}\n");
+        out += &safe::line(format!("    not compared: {reason}"));
     }
     let (blocking, harmless): (Vec<_>, Vec<_>) = line.differences.iter().partition(|difference| difference.blocks);
     for difference in blocking {
-        out += &format!("    {}\n", difference.says);
+        out += &safe::line(format!("    {}", difference.says));
         out += &cure(difference);
     }
     for difference in harmless.iter().take(SHOWN) {
-        out += &format!("    {} (no matter)\n", difference.says);
+        out += &safe::line(format!("    {} (no matter)", difference.says));
     }
     if let Some(more @ 1..) = harmless.len().checked_sub(SHOWN) {
-        out += &format!("    … and {more} more that are no matter: --json lists them\n");
+        out += &safe::line(format!("    … and {more} more that are no matter: --json lists them"));
     }
     out
 }
 
 fn cure(difference: &Difference) -> String {
     let lines = difference.cure.iter().flat_map(|cure| cure.lines());
-    lines.map(|line| format!("        {line}\n")).collect()
-}
-
-fn listed(names: &[&str]) -> String {
-    match names.len().checked_sub(SHOWN) {
-        Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
-        _ => names.join(", "),
-    }
+    lines.map(|line| safe::line(format!("        {line}"))).collect()
 }

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::doctor::{Finding, Fix, Kind, Report, Severity};
+use crate::{
+    cli::{
+        render::{listed, plural},
+        safe,
+    },
+    doctor::{Finding, Fix, Kind, Report, Severity},
+};
 
-/// How many tenants, and how many different findings of one kind, are shown before the rest is counted.
+/// How many different findings of one kind are shown before the rest is counted.
 const SHOWN: usize = 20;
 
 /// The counts, then every kind with what was found, and what could not be compared.
 pub(super) fn report(report: &Report) -> String {
     let tenants = plural(report.tenants, "tenant");
     let mut out = match report.findings.len() {
-        0 => format!("{tenants} examined in {:.1} s: nothing is wrong\n", report.elapsed.as_secs_f32()),
+        0 => safe::line(format!("{tenants} examined in {:.1} s: nothing is wrong", report.elapsed.as_secs_f32())),
         _ => format!(
             "{tenants} examined in {:.1} s: {}, {}, {}\n",
             report.elapsed.as_secs_f32(),
@@ -33,7 +39,7 @@ pub(super) fn report(report: &Report) -> String {
     if !report.not_compared.is_empty() {
         out += "\nnot looked at, or less closely:\n";
         for note in &report.not_compared {
-            out += &format!("    {} ({}): {}\n", note.what, plural(note.schemas, "schema"), note.reason);
+            out += &safe::line(format!("    {} ({}): {}", note.what, plural(note.schemas, "schema"), note.reason));
         }
     }
     out
@@ -64,7 +70,7 @@ fn of_kind(findings: &[&Finding]) -> String {
     }
     let mut out = String::new();
     for (at, (finding, schemas)) in alike.iter().take(SHOWN).enumerate() {
-        out += &format!("    {}: {}{}\n", listed(schemas), finding.says, examples(finding));
+        out += &safe::line(format!("    {}: {}{}", listed(schemas), finding.says, examples(finding)));
         // One fix for several is told after the last of them.
         let next = alike.get(at + 1).filter(|_| at + 1 < SHOWN);
         if next.is_none_or(|(next, _)| next.fix != finding.fix) {
@@ -72,7 +78,7 @@ fn of_kind(findings: &[&Finding]) -> String {
         }
     }
     if let Some(more @ 1..) = alike.len().checked_sub(SHOWN) {
-        out += &format!("    … and {more} more: --json lists them\n");
+        out += &safe::line(format!("    … and {more} more: --json lists them"));
     }
     out
 }
@@ -90,12 +96,12 @@ fn examples(finding: &Finding) -> String {
 
 fn fix(fix: &Fix) -> String {
     match fix {
-        Fix::Command(command) => format!("        fix: {command}\n"),
+        Fix::Command(command) => safe::line(format!("        fix: {command}")),
         Fix::Sql(sql) => {
             let lines: Vec<&str> = sql.lines().collect();
             format!("        fix: {}\n", lines.join("\n             "))
         }
-        Fix::None(why) => format!("        no fix: {why}\n"),
+        Fix::None(why) => safe::line(format!("        no fix: {why}")),
     }
 }
 
@@ -110,15 +116,4 @@ fn severity(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Notice => "notice",
     }
-}
-
-fn listed(names: &[&str]) -> String {
-    match names.len().checked_sub(SHOWN) {
-        Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
-        _ => names.join(", "),
-    }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::{edited, listed, plural};
-use crate::migrate::{Plan, PlannedStep};
+use crate::{
+    cli::safe,
+    migrate::{Plan, PlannedStep},
+};
 
 /// What would be done: the schemas together in which it is the same, and the SQL if it is wanted.
 pub(in crate::cli) fn plan(plan: &Plan<'_>, sql: bool) -> String {
@@ -11,15 +14,15 @@ pub(in crate::cli) fn plan(plan: &Plan<'_>, sql: bool) -> String {
     }
     let mut out = edited(&plan.edited);
     for (name, reason) in &plan.refused {
-        out += &format!("{name}: {reason}\n");
+        out += &safe::line(format!("{name}: {reason}"));
     }
     if groups.is_empty() {
         out += "nothing to do\n";
     }
     for (steps, schemas) in &groups {
-        out += &format!("{} in {}: {}\n", summary(steps), plural(schemas.len(), "schema"), listed(schemas));
+        out += &safe::line(format!("{} in {}: {}", summary(steps), plural(schemas.len(), "schema"), listed(schemas)));
         for step in *steps {
-            out += &format!("    {}{}\n", if step.up { "" } else { "back: " }, step.name);
+            out += &safe::line(format!("    {}{}", if step.up { "" } else { "back: " }, step.name));
         }
     }
     if sql {
@@ -28,7 +31,7 @@ pub(in crate::cli) fn plan(plan: &Plan<'_>, sql: bool) -> String {
             if !shown.contains(step) {
                 shown.push(*step);
                 let text = step.sql.unwrap_or("-- written in Rust");
-                out += &format!("\n-- {}\n{}\n", step.name, text.trim_end());
+                out += &format!("\n-- {}{}\n", safe::line(step.name), text.trim_end());
             }
         }
     }

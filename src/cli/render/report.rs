@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
 
-use super::{SHOWN, columns, edited, text};
+use super::{Columns, SHOWN, edited};
 use crate::{
     Error,
+    cli::safe,
     migrate::{Goal, Line, Report},
 };
 
 /// What a run did: each schema that was changed or failed, and the counts.
 pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
-    let mut table = columns();
+    let mut table = Columns::new();
     // Schemas to which the same happened, ten thousand of them it may be, are listed up to a point.
     let mut alike = BTreeMap::<String, usize>::new();
     for line in report.lines.iter().filter(|line| line.outcome() != "up to date") {
@@ -20,12 +21,14 @@ pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
         }
     }
     let more = alike.iter().filter(|(_, count)| **count > SHOWN);
-    let more: String = more.map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN)).collect();
+    let more: String = more.map(|(kind, count)| safe::line(format!("… and {} more {kind}", count - SHOWN))).collect();
     let unremembered = report.unremembered.as_ref().map(|reason| {
-        format!("warning: `tenantry runs` will show this run without its end, which could not be written: {reason}\n")
+        safe::line(format!(
+            "warning: `tenantry runs` will show this run without its end, which could not be written: {reason}"
+        ))
     });
     let warnings = unremembered.unwrap_or_default() + &edited(&report.edited);
-    format!("{}{more}{warnings}{}\n", text(&table), counts(report, goal))
+    format!("{}{more}{warnings}{}\n", table.text(), counts(report, goal))
 }
 
 fn counts(report: &Report, goal: &Goal) -> String {

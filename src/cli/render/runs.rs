@@ -3,30 +3,45 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{SHOWN, columns, plural, text};
-use crate::runs::{PastLine, PastRun, PastStep};
+use super::{Columns, SHOWN, plural};
+use crate::{
+    cli::safe,
+    runs::{PastLine, PastRun, PastStep},
+};
 
-/// The runs that are remembered, the newest first.
-pub(in crate::cli) fn past_runs(runs: &[PastRun]) -> String {
+/// The runs that are remembered, the newest first, one of which may be under way.
+pub(in crate::cli) fn past_runs(runs: &[PastRun], under_way: Option<i64>) -> String {
     if runs.is_empty() {
         return "no run is remembered yet\n".into();
     }
-    let mut table = columns();
+    let mut table = Columns::new();
     table.add_row(["RUN", "STARTED", "TOOK", "GOAL", "OUTCOME", "BY"]);
     for run in runs {
-        table.add_row([run.id.to_string(), time(run.started_at), took(run), goal(&run.options), outcome(run), by(run)]);
+        table.add_row([
+            run.id.to_string(),
+            time(run.started_at),
+            took(run),
+            goal(&run.options),
+            outcome(run, under_way),
+            by(run),
+        ]);
     }
-    text(&table)
+    table.text()
 }
 
 /// One run: what it was to do, and what it did, schema by schema.
-pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastStep]) -> String {
+pub(in crate::cli) fn past_run(
+    run: &PastRun,
+    lines: &[PastLine],
+    steps: &[PastStep],
+    under_way: Option<i64>,
+) -> String {
     let mut done = BTreeMap::<&str, Vec<String>>::new();
     for step in steps {
         let version = if step.up { step.version.clone() } else { format!("back {}", step.version) };
         done.entry(&step.schema).or_default().push(version);
     }
-    let mut table = columns();
+    let mut table = Columns::new();
     // Schemas to which the same happened are listed up to a point, as when it did.
     let mut alike = BTreeMap::<&str, usize>::new();
     for line in lines {
@@ -49,7 +64,7 @@ pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastS
     let mut more: String = alike
         .iter()
         .filter(|(_, count)| **count > SHOWN)
-        .map(|(kind, count)| format!("… and {} more {kind}\n", count - SHOWN))
+        .map(|(kind, count)| safe::line(format!("… and {} more {kind}", count - SHOWN)))
         .collect();
     if run.ended_at.is_none() {
         // Whoever killed it left no lines, but each step was committed with its migration.
@@ -57,23 +72,19 @@ pub(in crate::cli) fn past_run(run: &PastRun, lines: &[PastLine], steps: &[PastS
             table.add_row([(*schema).into(), "done".into(), done.join(", ")]);
         }
         if done.len() > SHOWN {
-            more += &format!("… and {} more done\n", done.len() - SHOWN);
+            more += &safe::line(format!("… and {} more done", done.len() - SHOWN));
         }
     }
     let chosen = match &run.schemas {
         Some(schemas) => format!("{} of the fleet", plural(schemas.len(), "tenant")),
         None => "the whole fleet".into(),
     };
-    format!(
-        "run {}: {}, {chosen}\n{} by {} with {}\n{}\n\n{}{more}",
-        run.id,
-        goal(&run.options),
-        time(run.started_at),
-        by(run),
-        run.program,
-        outcome(run),
-        text(&table)
-    )
+    let lines = [
+        format!("run {}: {}, {chosen}", run.id, goal(&run.options)),
+        format!("{} by {} with {}", time(run.started_at), by(run), run.program),
+        outcome(run, under_way),
+    ];
+    format!("{}\n{}{more}", lines.map(safe::line).concat(), table.text())
 }
 
 pub(in crate::cli) fn time(time: DateTime<Utc>) -> String {
@@ -105,14 +116,15 @@ fn goal(options: &Value) -> String {
     }
 }
 
-fn outcome(run: &PastRun) -> String {
+fn outcome(run: &PastRun, under_way: Option<i64>) -> String {
     match (&run.error, &run.outcomes, run.ended_at) {
         (Some(error), ..) => format!("could not be carried out: {error}"),
         (None, Some(Value::Object(counts)), _) => {
             let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
             counts.join(", ")
         }
-        (_, _, None) => "under way, or killed".into(),
+        (_, _, None) if under_way == Some(run.id) => "under way, or killed".into(),
+        (_, _, None) => "ended without a record".into(),
         _ => "-".into(),
     }
 }

@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 
-use super::{columns, edited, listed, plural, text};
+use super::{Columns, edited, listed, plural};
 use crate::{
     Status,
+    cli::safe,
     migrate::{SchemaStatus, State},
 };
 
 /// Where the fleet stands: the counts, and then every schema, or only those that are behind.
 pub(in crate::cli) fn status(status: &Status, behind: bool) -> String {
     let mut counts = BTreeMap::<&str, usize>::new();
-    let mut table = columns();
+    let mut table = Columns::new();
     table.add_row(["SCHEMA", "VERSION", "PENDING", "STATE"]);
     for found in &status.schemas {
         let (word, note) = condition(found);
@@ -33,7 +34,7 @@ pub(in crate::cli) fn status(status: &Status, behind: bool) -> String {
         plural(status.schemas.len() + status.refused.len(), "schema"),
         counts.join(", "),
         edited(&status.edited),
-        text(&table)
+        table.text()
     )
 }
 
@@ -57,7 +58,12 @@ fn condition(found: &SchemaStatus) -> (&'static str, String) {
 /// Whether every schema has a version.
 pub(in crate::cli) fn gate(version: &str, schemas: usize, lacking: &[&str]) -> String {
     match lacking {
-        [] => format!("{} at {version} or later\n", plural(schemas, "schema")),
-        _ => format!("{} of {} without {version}: {}\n", lacking.len(), plural(schemas, "schema"), listed(lacking)),
+        [] => safe::line(format!("{} at {version} or later", plural(schemas, "schema"))),
+        _ => safe::line(format!(
+            "{} of {} without {version}: {}",
+            lacking.len(),
+            plural(schemas, "schema"),
+            listed(lacking)
+        )),
     }
 }

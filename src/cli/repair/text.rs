@@ -1,7 +1,10 @@
 //! What repairs did, as text for a person.
 
 use crate::{
-    cli::render::{columns, plural, text, time},
+    cli::{
+        render::{Columns, plural, time},
+        safe,
+    },
     repair::{
         Advanced, Constrained, Copied, Filled, How, Left, Outcome, PastChange, PastRepair, Report, UndoReport, Undone,
     },
@@ -20,44 +23,46 @@ pub(super) fn repair(report: &Report) -> String {
     let (mut filled, mut copied, mut constraints, mut removed, mut left, mut failed) = (0, 0, 0, 0, 0, 0);
     let done = |verb: &str| if report.dry_run { format!("would {verb}") } else { past(verb).to_owned() };
     for tenant in &report.tenants {
-        out += &format!("{}\n", tenant.schema);
+        out += &safe::line(&tenant.schema);
         let nothing = Outcome::default();
         let outcome = tenant.result.as_ref().unwrap_or(&nothing);
         for Filled { table, column, rows } in &outcome.filled {
             filled += rows;
-            out += &format!("    {} {} of {table}.{column}\n", done("fill"), plural(*rows as usize, "null"));
+            out += &safe::line(format!("    {} {} of {table}.{column}", done("fill"), plural(*rows as usize, "null")));
         }
         for Copied { table, rows } in &outcome.copied {
             copied += rows;
-            out += &format!("    {} {} of {table} from public\n", done("copy"), plural(*rows as usize, "row"));
+            out +=
+                &safe::line(format!("    {} {} of {table} from public", done("copy"), plural(*rows as usize, "row")));
         }
         for Advanced { table, column, last_value } in &outcome.sequences {
-            out += &format!("    {} the sequence of {table}.{column} to {last_value}\n", done("move"));
+            out += &safe::line(format!("    {} the sequence of {table}.{column} to {last_value}", done("move")));
         }
         for Constrained { table, name, how } in &outcome.constraints {
             constraints += 1;
             out += &match how {
-                How::Added => format!("    {} {name} of {table}\n", done("add")),
-                How::Validated => format!("    {} {name} of {table}\n", done("validate")),
-                How::Replaced => format!("    {} {name} of {table}\n", done("replace")),
-                How::Required => format!("    {} NOT NULL of {table}.{name}\n", done("add")),
+                How::Added => safe::line(format!("    {} {name} of {table}", done("add"))),
+                How::Validated => safe::line(format!("    {} {name} of {table}", done("validate"))),
+                How::Replaced => safe::line(format!("    {} {name} of {table}", done("replace"))),
+                How::Required => safe::line(format!("    {} NOT NULL of {table}.{name}", done("add"))),
             };
         }
         for Copied { table, rows } in &outcome.removed {
             removed += rows;
-            out += &format!("    {} {} of public.{table}\n", done("remove"), plural(*rows as usize, "original"));
+            out +=
+                &safe::line(format!("    {} {} of public.{table}", done("remove"), plural(*rows as usize, "original")));
         }
         for Left { table, key, reason, rows } in &outcome.left {
             left += 1;
-            out += &format!("    left alone: {table} {key} {reason}");
-            if *rows > 0 {
-                out += &format!("; referred to by {} of the tenant", plural(*rows as usize, "row"));
-            }
-            out.push('\n');
+            let referred = match *rows {
+                0 => String::new(),
+                rows => format!("; referred to by {} of the tenant", plural(rows as usize, "row")),
+            };
+            out += &safe::line(format!("    left alone: {table} {key} {reason}{referred}"));
         }
         if let Err(error) = &tenant.result {
             failed += 1;
-            out += &format!("    failed: {}\n", error.chain());
+            out += &safe::line(format!("    failed: {}", error.chain()));
         }
     }
     if report.tenants.is_empty() {
@@ -80,13 +85,13 @@ pub(super) fn repair(report: &Report) -> String {
         counts.join(", "),
     );
     if let Some(reason) = &report.not_compared {
-        out += &format!("constraints were not looked at: {reason}\n");
+        out += &safe::line(format!("constraints were not looked at: {reason}"));
     }
     if report.dry_run && !report.rehearsed {
         out += NOT_TRIED;
     }
     if let Some(repair) = report.repair {
-        out += &format!("remembered as repair {repair}: `tenantry repair undo {repair}` takes it back\n");
+        out += &safe::line(format!("remembered as repair {repair}: `tenantry repair undo {repair}` takes it back"));
     } else if !report.dry_run && report.tenants.iter().any(|tenant| tenant.result.as_ref().is_ok_and(Outcome::changes))
     {
         out += "not remembered: it cannot be taken back\n";
@@ -112,45 +117,46 @@ pub(super) fn undo(report: &UndoReport) -> String {
     let mut out = String::new();
     let mut kept = 0;
     for tenant in &report.tenants {
-        out += &format!("{}\n", tenant.schema);
+        out += &safe::line(&tenant.schema);
         let nothing = Undone::default();
         let undone = tenant.result.as_ref().unwrap_or(&nothing);
         for entry in &undone.returned {
             let rows = plural(entry.rows as usize, "row");
-            out += &format!("    {rows} of public.{} {would}put back\n", entry.table);
+            out += &safe::line(format!("    {rows} of public.{} {would}put back", entry.table));
         }
         for constraint in &undone.constraints {
-            out += &format!("    {constraint} {would}as it was\n");
+            out += &safe::line(format!("    {constraint} {would}as it was"));
         }
         for entry in &undone.emptied {
             let rows = plural(entry.rows as usize, "row");
-            out += &format!("    {}.{} of {rows} {would}emptied\n", entry.table, entry.column);
+            out += &safe::line(format!("    {}.{} of {rows} {would}emptied", entry.table, entry.column));
         }
         for entry in &undone.removed {
             let rows = plural(entry.rows as usize, "copied row");
-            out += &format!("    {rows} of {} {would}removed\n", entry.table);
+            out += &safe::line(format!("    {rows} of {} {would}removed", entry.table));
         }
         for sequence in &undone.sequences {
-            out += &format!("    {sequence} {would}set back\n");
+            out += &safe::line(format!("    {sequence} {would}set back"));
         }
         for constraint in &undone.loosened {
             let is = if report.dry_run { "would be NOT VALID" } else { "is NOT VALID now" };
-            out += &format!("    {constraint} {is}: rows refer in vain again\n");
+            out += &safe::line(format!("    {constraint} {is}: rows refer in vain again"));
         }
         for entry in &undone.kept {
             kept += 1;
-            out += &format!("    kept: {} {} {}\n", entry.table, entry.key, entry.why);
+            out += &safe::line(format!("    kept: {} {} {}", entry.table, entry.key, entry.why));
         }
         if let Err(error) = &tenant.result {
-            out += &format!("    failed: {}\n", error.chain());
+            out += &safe::line(format!("    failed: {}", error.chain()));
         }
     }
     if report.tenants.is_empty() {
-        return format!("repair {} was taken back before\n", report.repair);
+        return safe::line(format!("repair {} was taken back before", report.repair));
     }
     let failed = report.tenants.iter().filter(|tenant| tenant.result.is_err()).count();
     let tenants = plural(report.tenants.len() - failed, "tenant");
-    out += &format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed\n", report.repair);
+    out +=
+        &safe::line(format!("repair {} {would}taken back in {tenants}, kept {kept}, {failed} failed", report.repair));
     if report.dry_run && !report.rehearsed {
         out += NOT_TRIED;
     }
@@ -162,7 +168,7 @@ pub(super) fn list(repairs: &[PastRepair]) -> String {
     if repairs.is_empty() {
         return "no repair is remembered yet\n".into();
     }
-    let mut table = columns();
+    let mut table = Columns::new();
     table.add_row(["REPAIR", "STARTED", "TENANTS", "CHANGES", "TAKEN BACK", "BY"]);
     for repair in repairs {
         table.add_row([
@@ -174,22 +180,17 @@ pub(super) fn list(repairs: &[PastRepair]) -> String {
             format!("{} from {}", repair.role, repair.client),
         ]);
     }
-    text(&table)
+    table.text()
 }
 
 /// What one repair did, tenant by tenant.
 pub(super) fn show(repair: &PastRepair, changes: &[PastChange]) -> String {
-    let mut out = format!(
-        "repair {} on {} by {} from {} with {}\n{} in {}, {} taken back\n",
-        repair.id,
-        time(repair.started_at),
-        repair.role,
-        repair.client,
-        repair.program,
-        plural(repair.changes as usize, "change"),
-        plural(repair.tenants as usize, "tenant"),
-        repair.undone,
-    );
+    let PastRepair { id, role, client, program, undone, .. } = repair;
+    let (changes_made, tenants) =
+        (plural(repair.changes as usize, "change"), plural(repair.tenants as usize, "tenant"));
+    let when = time(repair.started_at);
+    let mut out = safe::line(format!("repair {id} on {when} by {role} from {client} with {program}"));
+    out += &safe::line(format!("{changes_made} in {tenants}, {undone} taken back"));
     let group = |change: &PastChange| (change.schema.clone(), change.what.clone(), change.table.clone());
     for alike in changes.chunk_by(|one, other| group(one) == group(other)) {
         let (schema, what, table) = group(&alike[0]);
@@ -204,7 +205,7 @@ pub(super) fn show(repair: &PastRepair, changes: &[PastChange]) -> String {
             undone => format!(" ({undone} of {} taken back)", alike.len()),
         };
         let table = if what == "deleted" { format!("public.{table}") } else { table };
-        out += &format!("    {schema} {what} {table}: {}{more}{undone}\n", keys.join(", "));
+        out += &safe::line(format!("    {schema} {what} {table}: {}{more}{undone}", keys.join(", ")));
     }
     out
 }
@@ -257,5 +258,19 @@ mod tests {
         "#);
         report.rehearsed = true;
         assert!(!undo(&report).contains("nothing was tried"));
+    }
+
+    #[test]
+    fn a_line_of_a_row_is_one_line() {
+        let why = "cannot come back: \u{1b}[2J".to_owned();
+        let kept = Kept { table: "notes".into(), key: "17\nglobex".into(), why };
+        let undone = Undone { kept: vec![kept], ..Undone::default() };
+        let tenants = vec![UndoneTenant { schema: "acme".into(), result: Ok(undone) }];
+        let report = UndoReport { repair: 3, dry_run: false, rehearsed: false, tenants };
+        assert_snapshot!(undo(&report), @r"
+        acme
+            kept: notes 17\nglobex cannot come back: \u{1b}[2J
+        repair 3 taken back in 1 tenant, kept 1, 0 failed
+        ");
     }
 }

@@ -73,6 +73,13 @@ pub struct PastChange {
     pub undone_at: Option<DateTime<Utc>>,
 }
 
+impl PastChange {
+    /// Whether it changed anything, and is no note of why something was changed.
+    pub(in crate::repair) fn is_of_something(&self) -> bool {
+        ![What::Referred.word(), What::Needed.word()].contains(&self.what.as_str())
+    }
+}
+
 /// What a repair can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

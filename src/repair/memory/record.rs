@@ -8,7 +8,7 @@ use diesel::{
 use super::What;
 use crate::{
     Error, SchemaName,
-    pg::{own, transient},
+    pg::{atomically, own, transient},
     quote,
 };
 
@@ -53,11 +53,13 @@ impl<'s> Recorder<'s> {
         if repair.is_some() {
             return Ok(Self { schema, repair, begun_here: false });
         }
-        own::have(conn, "repair_change", include_str!("tables.sql")).map_err(failure)?;
-        let row: Row = sql_query("INSERT INTO tenantry.repair (program) VALUES ($1) RETURNING id")
-            .bind::<Text, _>(concat!("tenantry ", env!("CARGO_PKG_VERSION")))
-            .get_result(conn)
-            .map_err(failure)?;
+        let begin = |conn: &mut PgConnection| -> QueryResult<Row> {
+            own::have(conn, "repair_change", include_str!("tables.sql"))?;
+            sql_query("INSERT INTO tenantry.repair (program) VALUES ($1) RETURNING id")
+                .bind::<Text, _>(concat!("tenantry ", env!("CARGO_PKG_VERSION")))
+                .get_result(conn)
+        };
+        let row = atomically(conn, begin).map_err(|error| failure(conn, error))?;
         Ok(Self { schema, repair: Some(row.id), begun_here: true })
     }
 
@@ -114,10 +116,13 @@ impl<'s> Recorder<'s> {
 }
 
 /// What passes is this tenant's failure alone; anything else would befall every other.
-fn failure(error: DieselError) -> Error {
-    match Error::from(error) {
-        passing if transient::of(&passing).is_some() => passing,
-        Error::Query(error) => Error::Record(error),
-        other => other,
+fn failure(conn: &mut PgConnection, error: DieselError) -> Error {
+    match own::not_recorded(conn, &["repair", "repair_change"], error) {
+        Error::Record(cause) => match Error::from(cause) {
+            passing if transient::from(conn, &passing).is_some() => passing,
+            Error::Query(cause) => Error::Record(cause),
+            other => other,
+        },
+        denied => denied,
     }
 }

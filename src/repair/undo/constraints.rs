@@ -14,7 +14,7 @@ use crate::{
     pg::closed::CLOSE,
     quote,
     repair::{
-        attempt::attempt_as_owner,
+        attempt::{alter, attempt},
         memory::{PastChange, What},
         settings::open,
     },
@@ -49,7 +49,7 @@ pub(super) fn put_back(conn: &mut PgConnection, work: &mut Work<'_>) -> Result<(
         };
         // Rows that were written since may not allow it, nor what was built upon it.
         if work.writes()
-            && let Err(words) = attempt_as_owner(conn, |conn| conn.batch_execute(&statements))?
+            && let Err(words) = attempt(conn, |conn| alter(conn, &statements))?
         {
             work.keep(&change.table, &change.key, &format!("cannot be as it was: {words}"));
             continue;

@@ -46,7 +46,7 @@ impl Undo {
         self
     }
 
-    /// Takes the repair back. What was taken back before is left alone.
+    /// Takes the repair back. What was taken back before, or by another undo meanwhile, is not reported.
     ///
     /// # Errors
     ///
@@ -76,7 +76,10 @@ impl Undo {
                 }
                 Err(source) => Err(Error::SchemaName { name: name.clone(), source }),
             };
-            report.tenants.push(UndoneTenant { schema: name, result });
+            // Where another undo has done it all, this one has done nothing.
+            if let Some(result) = result.transpose() {
+                report.tenants.push(UndoneTenant { schema: name, result });
+            }
         }
         Ok(report)
     }

@@ -52,17 +52,19 @@ pub(super) struct Turn<'t> {
 }
 
 impl Turn<'_> {
-    /// Takes the repair back.
-    pub(super) fn take(self, conn: &mut PgConnection) -> Result<Undone, Error> {
+    /// Takes the repair back, unless another undo has done so.
+    pub(super) fn take(self, conn: &mut PgConnection) -> Result<Option<Undone>, Error> {
         let Self { schema, repair, .. } = self;
         let undone = scope::transaction(conn, schema, |scoped| self.work(scoped, Extent::Whole))?;
-        tracing::info!(tenant.schema = %schema, "Took repair {repair} of `{schema}` back");
+        if undone.is_some() {
+            tracing::info!(tenant.schema = %schema, "Took repair {repair} of `{schema}` back");
+        }
         Ok(undone)
     }
 
     /// Does that, and rolls it back. A role that may not write down what it takes back is told what it would
     /// try, and that it has not.
-    pub(super) fn rehearse(self, conn: &mut PgConnection) -> Result<(Undone, bool), Error> {
+    pub(super) fn rehearse(self, conn: &mut PgConnection) -> Result<(Option<Undone>, bool), Error> {
         if !memory::may_write(conn)? {
             let undone = scope::transaction(conn, self.schema, |scoped| self.work(scoped, Extent::Look))?;
             return Ok((undone, false));
@@ -74,15 +76,20 @@ impl Turn<'_> {
         match tried {
             Err(Rehearsed::Done(undone)) => Ok((*undone, true)),
             Err(Rehearsed::Failed(error)) => Err(error),
-            Ok(()) => Ok((Undone::default(), true)),
+            Ok(()) => Ok((None, true)),
         }
     }
 
-    fn work(self, conn: &mut TenantConn<'_>, extent: Extent) -> Result<Undone, Error> {
+    fn work(self, conn: &mut TenantConn<'_>, extent: Extent) -> Result<Option<Undone>, Error> {
         let Self { schema, repair, patience } = self;
         begin(conn, patience)?;
         if extent != Extent::Look {
             lock::schema(conn, schema, patience)?;
+        }
+        // Before the lock was taken, another undo may have done it.
+        let changes = memory::pending(conn, repair, schema.as_str())?;
+        if !changes.iter().any(PastChange::is_of_something) {
+            return Ok(None);
         }
         untrusted::refuse(conn, &["public", schema.as_str()])?;
         let mut work = Work {
@@ -90,7 +97,7 @@ impl Turn<'_> {
             tenant: tables::read(conn, schema)?,
             public: tables::read(conn, &SchemaName::public())?,
             extent,
-            changes: memory::pending(conn, repair, schema.as_str())?,
+            changes,
             undone: Undone::default(),
             done: Vec::new(),
         };
@@ -104,13 +111,13 @@ impl Turn<'_> {
         }
         open(conn, schema)?;
         work.undone.kept.sort();
-        Ok(work.undone)
+        Ok(Some(work.undone))
     }
 }
 
 /// Why a rehearsal was rolled back.
 enum Rehearsed {
-    Done(Box<Undone>),
+    Done(Box<Option<Undone>>),
     Failed(Error),
 }
 
