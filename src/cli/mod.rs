@@ -15,6 +15,7 @@
 
 mod baseline;
 mod confirm;
+mod connect;
 mod doctor;
 mod events;
 mod interrupt;
@@ -45,7 +46,8 @@ use crate::{Config, Error, Fleet};
 
 /// Keeps every tenant's schema at the same migration, and every row in its own tenant's schema.
 ///
-/// The database is the one of DATABASE_URL, from the environment or from .env.
+/// The database is the one of DATABASE_URL, from the environment or from .env. Where that leads through a pooler in
+/// transaction mode, such as PgBouncer, set MIGRATION_DATABASE_URL to the server itself: the commands take that one.
 ///
 /// Exit codes: 0 done and healthy, 1 could not run, 2 ran and something needs attention.
 #[derive(Parser)]
@@ -73,7 +75,8 @@ enum Verb {
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
 ///
-/// The database is the one of DATABASE_URL, from the environment or from .env. One tenant's failure does not
+/// The database is the one of DATABASE_URL, from the environment or from .env. Where that leads through a pooler in
+/// transaction mode, such as PgBouncer, set MIGRATION_DATABASE_URL to the server itself. One tenant's failure does not
 /// stop the others.
 ///
 /// Exit codes: 0 done, 1 could not run, 2 some tenants failed.

@@ -7,10 +7,10 @@ use std::{
 };
 
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     dsl::sql,
-    select, sql_query,
+    select,
     sql_types::{Bool, Text},
 };
 
@@ -66,46 +66,6 @@ pub(crate) fn schema_for_session(
 /// Releases what [`schema_for_session`] took.
 pub(crate) fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
     try_lock(conn, schema, "pg_advisory_unlock").map(|_| ())
-}
-
-/// Takes the lock that one run holds for all of a fleet, until the connection closes.
-///
-/// `give_up` is asked at every turn whether there is still a wish for it.
-pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl Fn() -> bool) -> Result<(), Error> {
-    let started = Instant::now();
-    loop {
-        let lock = sql::<Bool>(&format!("pg_try_advisory_lock({FLEET})"));
-        if select(lock).get_result(conn)? {
-            return Ok(());
-        }
-        if started.elapsed() >= patience {
-            return Err(Error::RunInProgress { holder: fleet_holder(conn)? });
-        }
-        if give_up() {
-            return Err(Error::Stopped);
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-const FLEET: &str = "hashtextextended('tenantry fleet', 0)";
-
-fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
-    #[derive(diesel::QueryableByName)]
-    struct Holder {
-        #[diesel(sql_type = Text)]
-        holder: String,
-    }
-    let holder: Option<Holder> = sql_query(format!(
-        "SELECT format('role %s from %s, process %s of the server, since %s', a.usename, \
-                coalesce(host(a.client_addr), 'this machine'), a.pid, to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')) AS holder \
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = current_database() \
-           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET}",
-    ))
-    .get_result(conn)
-    .optional()?;
-    Ok(holder.map_or("one that has just ended".into(), |found| found.holder))
 }
 
 /// Bounds every wait for a lock of a row or a table, and every statement, until the end of the transaction.

@@ -4,9 +4,11 @@ pub(crate) mod catalog;
 pub(crate) mod closed;
 pub(crate) mod ddl;
 pub(crate) mod engine;
+pub(crate) mod fleet_lock;
 pub(crate) mod lock;
 pub(crate) mod own;
 pub mod pool;
+pub(crate) mod pooler;
 pub mod scope;
 pub(crate) mod statements;
 pub(crate) mod tables;
@@ -24,6 +26,11 @@ use diesel::{
 };
 
 use crate::{Config, Error};
+
+/// The statement that has no idle timeout end the session, for one that may have to wait for others, or for an answer.
+/// PostgreSQL 13 does not have that setting.
+pub(crate) const KEEP_OPEN: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+     WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'";
 
 /// Opens one connection, with the settings' bound on waiting.
 ///

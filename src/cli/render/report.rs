@@ -24,7 +24,8 @@ pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
     let unremembered = report.unremembered.as_ref().map(|reason| {
         format!("warning: `tenantry runs` will show this run without its end, which could not be written: {reason}\n")
     });
-    let warnings = unremembered.unwrap_or_default() + &edited(&report.edited);
+    let lock_lost = report.lock_lost.as_ref().map(|reason| format!("warning: {reason}: look at what it did, too\n"));
+    let warnings = lock_lost.unwrap_or_default() + &unremembered.unwrap_or_default() + &edited(&report.edited);
     format!("{}{more}{warnings}{}\n", text(&table), counts(report, goal))
 }
 
