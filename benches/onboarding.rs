@@ -11,14 +11,14 @@ use chrono::Utc;
 use criterion::{BatchSize, Criterion};
 use diesel::{PgConnection, prelude::*};
 use tenantry::{
-    SchemaName,
+    OutsideScopes, SchemaName,
     domain::{
         self,
         models::{Business, BusinessDetails, NewTenant, NewUser, Tenant, User, UserProfile},
         onboarding::{self, BusinessInfo},
     },
     migrate::Run,
-    pg::scope,
+    pg::{self, scope},
     testing::TestDatabase,
 };
 use uuid::Uuid;
@@ -71,7 +71,7 @@ impl Bench {
         Run::new(migrations).public(&mut setup).expect("public is migrated");
         let tenant = NewTenant::new(Uuid::new_v4(), "Engines Ltd");
         onboarding::register_tenant(&mut setup, migrations, &tenant).expect("a tenant");
-        Self { setup, conn: db.connect(), schema: tenant.schema(), _db: db }
+        Self { setup, conn: open(&db), schema: tenant.schema(), _db: db }
     }
 
     fn user(&mut self) -> Uuid {
@@ -217,6 +217,13 @@ mod plain {
             .returning(all_columns)
             .get_result(conn)
     }
+}
+
+/// A connection on which the bare tables of `public` are found, too, as plain Diesel wants them.
+fn open(db: &TestDatabase) -> PgConnection {
+    let mut config = db.config().clone();
+    config.outside_scopes = OutsideScopes::Public;
+    pg::connect(&config).expect("a connection")
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {

@@ -89,6 +89,27 @@ pub enum Error {
         /// The scope's schema.
         schema: SchemaName,
     },
+    /// The transaction of a scope was ended inside it, by a COMMIT or ROLLBACK that was sent as SQL.
+    #[error(
+        "the transaction in schema `{schema}` was ended inside its scope, by a COMMIT or ROLLBACK sent as SQL: \
+         what was done before that {} committed, and what came after it was not in the scope",
+        if *committed { "is" } else { "may be" }
+    )]
+    TransactionEnded {
+        /// The scope's schema.
+        schema: SchemaName,
+        /// Whether it is certain that something was committed.
+        committed: bool,
+    },
+    /// Another schema has the name now of the schema that a scope has entered; the scope was rolled back.
+    #[error(
+        "schema `{schema}` was renamed or dropped while a scope was in it, and another schema has its name now: \
+         everything was rolled back, try again"
+    )]
+    SchemaReplaced {
+        /// The scope's schema.
+        schema: SchemaName,
+    },
     /// Somebody else migrates, repairs, renames or drops the same schema.
     #[error("schema `{schema}` is locked by another run, and was after {} s: try again when it has ended", waited.as_secs_f32())]
     Locked {

@@ -42,7 +42,7 @@ pub mod structure;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use config::{Config, DatabaseUrl};
+pub use config::{Config, DatabaseUrl, OutsideScopes, Pooler};
 pub use error::Error;
 pub use fleet::{Fleet, Status};
 pub use schema_name::{SchemaName, SchemaNameError};

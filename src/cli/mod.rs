@@ -42,7 +42,7 @@ use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
-use crate::{Config, Error, Fleet};
+use crate::{Error, Fleet};
 
 /// Keeps every tenant's schema at the same migration, and every row in its own tenant's schema.
 ///
@@ -117,7 +117,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
         {
             return args.list_kinds();
         }
-        let config = Config::from_env()?;
+        let config = connect::settings(matches!(verb, Verb::Status(_) | Verb::Plan(_)))?;
         tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
             Verb::Status(args) => args.run(fleet, &config),
@@ -136,7 +136,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
 /// The program `migrate-all-tenants`: the deploy job.
 pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|MigrateAllTenants { tenants, migrate }| {
-        let config = Config::from_env()?;
+        let config = connect::settings(false)?;
         tenants.with(fleet()?, |fleet, _| migrate.run(fleet, &config))
     })
 }

@@ -9,7 +9,7 @@ use crate::{
     Config, Fleet,
     directory::Glob,
     migrate::{Canary, Goal, Report, Run},
-    pg,
+    pg::{self, pooler},
 };
 
 #[derive(clap::Args)]
@@ -67,6 +67,7 @@ enum OnFailure {
 impl Options {
     /// Carries out a run with this goal, shows how it goes along, and prints what it did.
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config, goal: &Goal) -> Result<Health> {
+        pooler::check(config)?;
         let run = self.options(&fleet, config, goal);
         let connect = || pg::connect(config);
         let report = match self.json {

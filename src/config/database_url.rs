@@ -46,6 +46,13 @@ impl FromStr for DatabaseUrl {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
+        Self::from_setting("DATABASE_URL", url)
+    }
+}
+
+impl DatabaseUrl {
+    /// The URL that this environment variable holds.
+    pub(super) fn from_setting(name: &str, url: &str) -> Result<Self, Error> {
         let url = url.trim();
         let checked = match url {
             _ if url.contains('\0') => Err("has a NUL byte"),
@@ -54,7 +61,7 @@ impl FromStr for DatabaseUrl {
             _ => check_pairs(url),
         };
         checked.map(|()| Self(url.into())).map_err(|reason| Error::Setting {
-            name: "DATABASE_URL".into(),
+            name: name.into(),
             reason: format!("{reason}: expected postgres://user:password@host:port/database"),
         })
     }

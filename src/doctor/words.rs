@@ -1,5 +1,7 @@
 //! The words of a function's text: enough of SQL to tell a name from a comment and a string.
 
+use crate::pg::lexer::{Kind, tokens};
+
 /// A word of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
@@ -27,112 +29,39 @@ impl Word {
     }
 }
 
-/// The words of a text, without comments. What is between dollars is read as if it were not.
+/// The words of a text, without comments and numbers. What is between dollars is read as if it were not.
 pub(super) fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
-    let (mut rest, mut open) = (text, Vec::new());
-    while let Some(c) = rest.chars().next() {
-        let length = match c {
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => comment(rest),
-            '\'' => string(rest, false, &mut words),
-            'e' | 'E' if rest[1..].starts_with('\'') => 1 + string(&rest[1..], true, &mut words),
-            '"' => {
-                let (name, length) = quoted(rest, '"', false);
-                words.push(Word::Name(name));
-                length
-            }
-            '$' => {
-                let length = dollars(rest);
-                let tag = &rest[..length];
-                match open.last() {
-                    Some(last) if *last == tag => drop(open.pop()),
-                    _ if length > 1 && tag.ends_with('$') => open.push(tag),
-                    _ => {}
-                }
-                length
-            }
-            '0'..='9' => number(rest),
-            c if starts_name(c) => {
-                let name = &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())];
-                // What is between dollars ends where they come again.
-                let length = open.last().and_then(|tag| name.find(tag)).unwrap_or(name.len());
-                words.push(Word::Name(rest[..length].to_lowercase()));
-                length
-            }
-            c if c.is_whitespace() => c.len_utf8(),
-            c => {
-                words.push(Word::Mark(c));
-                c.len_utf8()
-            }
-        };
-        rest = &rest[length..];
-    }
+    read(text, DEEPEST, &mut words);
     words
 }
 
-/// The length of a comment, which may hold others.
-fn comment(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < text.len() {
-        let rest = &text[at..];
-        match rest {
-            _ if rest.starts_with("/*") => (depth, at) = (depth + 1, at + 2),
-            _ if rest.starts_with("*/") => (depth, at) = (depth - 1, at + 2),
-            _ => at += rest.chars().next().map_or(1, char::len_utf8),
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    at
-}
+/// How many strings within strings are read. Text is what anyone may have written, and each is looked through anew.
+const DEEPEST: usize = 16;
 
-fn string(text: &str, escapes: bool, into: &mut Vec<Word>) -> usize {
-    let (says, length) = quoted(text, '\'', escapes);
-    let inner = words(&says);
-    into.push(Word::Begin(says));
-    into.extend(inner);
-    into.push(Word::End);
-    length
-}
-
-/// What is between quotes, which are doubled within, and the length with them.
-fn quoted(text: &str, quote: char, escapes: bool) -> (String, usize) {
-    let mut says = String::new();
-    let mut characters = text.char_indices().skip(1).peekable();
-    while let Some((at, c)) = characters.next() {
-        match c {
-            '\\' if escapes => says.extend(characters.next().map(|(_, c)| c)),
-            c if c != quote => says.push(c),
-            _ if characters.next_if(|(_, c)| *c == quote).is_some() => says.push(quote),
-            _ => return (says, at + 1),
+fn read(text: &str, depth: usize, words: &mut Vec<Word>) {
+    let inside = |text: &str, words: &mut Vec<Word>| {
+        if depth > 0 {
+            read(text, depth - 1, words);
+        }
+    };
+    let mut number = None;
+    for token in tokens(text) {
+        match token.kind {
+            // The rest of a number: `x1F`.
+            Kind::Word if number == Some(token.at) => {}
+            Kind::Word | Kind::QuotedName => words.extend(token.name().map(Word::Name)),
+            Kind::String | Kind::EscapeString => {
+                let says = token.content();
+                words.push(Word::Begin(says.clone()));
+                inside(&says, words);
+                words.push(Word::End);
+            }
+            Kind::DollarString => inside(&token.content(), words),
+            Kind::Number => number = Some(token.end()),
+            Kind::Mark => words.extend(token.text.chars().map(Word::Mark)),
         }
     }
-    (says, text.len())
-}
-
-/// The length of `$tag$`, or of `$1`.
-fn dollars(text: &str) -> usize {
-    let tag = text[1..].find(|c| c == '$' || !is_name(c)).map_or(text.len(), |at| at + 1);
-    if text[tag..].starts_with('$') { tag + 1 } else { tag }
-}
-
-fn number(text: &str) -> usize {
-    let digits = |text: &str| text.find(|c| !is_name(c)).unwrap_or(text.len());
-    let whole = digits(text);
-    match text[whole..].strip_prefix('.') {
-        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => whole + 1 + digits(rest),
-        _ => whole,
-    }
-}
-
-fn starts_name(c: char) -> bool {
-    c.is_alphabetic() || c == '_' || !c.is_ascii()
-}
-
-fn is_name(c: char) -> bool {
-    starts_name(c) || c.is_ascii_digit() || c == '$'
 }
 
 #[cfg(test)]
@@ -157,12 +86,16 @@ mod tests {
             "select acme . f ( Big \"Co\" . t ) + x y",
         );
         check("a 1.5 $1.x ü.y", "a . x ü . y");
-        check("1..n /* open", ". . n");
+        check("1..n 0x1F 1_000 1e5 /* open", ". . n");
+        check("Ä.b -- x.y\rc.d $ü$ e.f $ü$", "Ä . b c . d e . f");
     }
 
     #[test]
     fn strings_are_read_too_and_dollars_are_not_seen() {
         check("f('a.b, ''c''') E'\\'d' e", "f ( < a . b , < c > > ) < < d > > e");
         check("AS $body$ SELECT $$x$$, a$b$body$ 'y", "as select x , a$b < y >");
+        check("E'a.b '\n '\\'c.d'", "< a . b < c . d > >");
+        let nested: String = (0..100_000).map(|at| format!("$a{at}$")).collect();
+        check(&nested, "");
     }
 }

@@ -15,6 +15,7 @@
 mod allow;
 mod blocking;
 mod citus;
+mod client;
 mod folder;
 mod names;
 mod objects;
@@ -163,8 +164,10 @@ fn check(set: Set, mut migration: Migration, public_tables: &BTreeSet<String>) -
         let mut found = Vec::new();
         let broken = script.error().filter(|_| !allows.cover_anywhere(&folder::SYNTAX));
         if let Some((at, message)) = broken {
-            found.push(Notice::at(&folder::SYNTAX, at, format!("the script does not parse: {message}")));
+            let broken = || Notice::at(&folder::SYNTAX, at, format!("the script does not parse: {message}"));
+            found.push(client::backslash(script).unwrap_or_else(broken));
         } else {
+            client::check(script, &mut found);
             transaction::check(script, migration.in_transaction, &mut found);
             session::check(script, &mut found);
             if set == Set::Tenant {

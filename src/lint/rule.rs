@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::{allow, blocking, citus, folder, names, objects, session, transaction};
+use super::{allow, blocking, citus, client, folder, names, objects, session, transaction};
 
 /// Something that a migration should not do, and what to do instead.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +49,7 @@ impl Rule {
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [
         folder::RULES,
+        client::RULES,
         transaction::RULES,
         session::RULES,
         names::RULES,

@@ -3,7 +3,7 @@ use std::{collections::VecDeque, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection, result::Error as DieselError};
 
 use super::{
-    Goal, Migrations, Run, outside,
+    Goal, Migrations, Run, half_done, outside,
     set::Script,
     step::{self, Step},
 };
@@ -14,7 +14,7 @@ use crate::{
         atomically, catalog, ddl, depth,
         engine::{self, Engine},
         lock,
-        scope::{self, TenantConn},
+        scope::{self, Mark, TenantConn},
         statements,
         transient::{self, Transient},
     },
@@ -59,7 +59,9 @@ pub(super) fn advance<'m>(
     // What is left to do, once it is known.
     let mut left: Option<VecDeque<Step<'m>>> = None;
     loop {
-        match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone())) {
+        // What is under way, and what was to come after it in the same transaction.
+        let mut begun = Vec::new();
+        match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone(), &mut begun)) {
             Ok((finished, mut rest)) => {
                 done.extend(finished);
                 let Some(step) = rest.pop_front() else { return Ok(()) };
@@ -69,9 +71,15 @@ pub(super) fn advance<'m>(
             }
             Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
-                tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Somebody else migrates `{schema}`");
+                tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Another migrator is in `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
                 thread::sleep(Duration::from_millis(rand::random_range(10..50) << collisions));
+            }
+            Err(Error::TransactionEnded { committed, .. }) if !begun.is_empty() => {
+                if committed && depth(conn) == 0 {
+                    half_done::forget(run.number, conn, schema, &begun)?;
+                }
+                return Err(failed(schema, begun[0], ended(committed)));
             }
             Err(error) => return Err(error),
         }
@@ -81,7 +89,8 @@ pub(super) fn advance<'m>(
 /// How often to start over when somebody without our lock, such as Diesel's own migrator, is at it too.
 const COLLISIONS: u32 = 5;
 
-/// Whether somebody else was doing the same at the same time.
+/// Whether another migrator was doing the same at the same time. Our own transaction is known to be rolled back, so what
+/// is recorded was recorded by another.
 fn is_race(run: &Run<'_>, conn: &mut PgConnection, schema: &SchemaName, error: &Error) -> bool {
     match error {
         // Diesel records a version after its script, so ours may have found the tables and not the row. A version that
@@ -99,6 +108,7 @@ fn stage<'m>(
     run: &Run<'m>,
     tenant: &mut TenantConn<'_>,
     left: Option<VecDeque<Step<'m>>>,
+    begun: &mut Vec<Step<'m>>,
 ) -> Result<(Vec<Step<'m>>, VecDeque<Step<'m>>), Error> {
     let schema = tenant.schema().clone();
     let nested = depth(tenant) > 1;
@@ -124,9 +134,11 @@ fn stage<'m>(
     if let (Some(number), false) = (run.number, steps.is_empty()) {
         tenant.batch_execute(&step::remember(number, &schema, &steps))?;
     }
-    for step in &steps {
+    for (at, step) in steps.iter().enumerate() {
+        *begun = steps[at..].to_vec();
         perform(tenant, run.migrations, *step, engine).map_err(|source| failed(&schema, *step, source))?;
     }
+    begun.clear();
     if let Some(before) = before {
         lock::restore(tenant, "SET LOCAL", &before)?;
     }
@@ -139,9 +151,10 @@ fn perform(
     step: Step<'_>,
     engine: Engine,
 ) -> Result<(), BoxError> {
-    let schema = tenant.schema().clone();
+    let (schema, mark, outside) = (tenant.schema().clone(), tenant.mark().clone(), depth(tenant));
     let _span = step.span().entered();
-    let prove = format!("SELECT {}", scope::proof(&schema));
+    let prove = format!("SELECT {}", scope::proof(&schema, &mark));
+    let explain = |error| explain(error, &schema, &mark);
     let record = format!("{}; {}", ddl::set_path(&schema), step.record(&schema));
     match step.script()? {
         Script::Sql(text) => {
@@ -166,6 +179,9 @@ fn perform(
             tenant.batch_execute(&record)?;
             migrations.run_in_rust(&schema, step, tenant)?;
             tenant.batch_execute(&prove).map_err(explain)?;
+            if depth(tenant) != outside {
+                return Err(ended(false));
+            }
         }
         Script::Missing => return Err("it has no script for this".into()),
     }
@@ -176,10 +192,18 @@ pub(super) fn failed(schema: &SchemaName, step: Step<'_>, source: BoxError) -> E
     Error::Migration { schema: schema.clone(), version: step.migration.version().into(), source }
 }
 
-/// Says it, if it was the proof that failed.
-pub(super) fn explain(error: DieselError) -> BoxError {
-    match scope::strayed(&error) {
-        Some(path) => format!("it leaves search_path at {path:?}, where the next one would end up: use SET LOCAL in a function, or qualify the names").into(),
+/// Why a migration failed that ended its own transaction.
+fn ended(committed: bool) -> BoxError {
+    let kept = if committed { ", and what it did before that stays done" } else { "" };
+    format!("it ended the transaction that it runs in{kept}: take its COMMIT or ROLLBACK out").into()
+}
+
+/// Says what a script has broken, if it was the proof that failed.
+pub(super) fn explain(error: DieselError, schema: &SchemaName, mark: &Mark) -> BoxError {
+    match scope::broken(&error, schema, mark) {
+        Some(Error::LeftScope { path, .. }) => format!("it leaves search_path at {path:?}, where the next one would end up: use SET LOCAL in a function, or qualify the names").into(),
+        Some(Error::TransactionEnded { committed, .. }) => ended(committed),
+        Some(broken) => broken.into(),
         None => error.into(),
     }
 }

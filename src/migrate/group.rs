@@ -5,13 +5,17 @@ use std::time::Duration;
 use diesel::{PgConnection, QueryResult, connection::SimpleConnection, migration::CREATE_MIGRATIONS_TABLE};
 
 use super::{
-    Run,
+    Run, half_done,
     set::Script,
     step::{self, Step},
 };
 use crate::{
     SchemaName,
-    pg::{self, ddl, lock, scope, statements},
+    pg::{
+        self, ddl, lock,
+        scope::{self, Mark},
+        statements,
+    },
 };
 
 /// What is to be done in one schema.
@@ -28,7 +32,8 @@ pub(super) struct Task<'m> {
 /// is missing or locked, a version that somebody else has recorded meanwhile, a script. The caller then takes
 /// the schemas one by one, which tells what it was.
 pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) -> QueryResult<bool> {
-    let parts: Option<Vec<String>> = group.iter().map(part).collect();
+    let mark = Mark::of_group();
+    let parts: Option<Vec<String>> = group.iter().map(|task| part(task, &mark)).collect();
     let Some(parts) = parts else { return Ok(false) };
     if pg::depth(conn) > 0 {
         // A COMMIT would end what is not ours.
@@ -37,23 +42,35 @@ pub(super) fn apply(run: &Run<'_>, conn: &mut PgConnection, group: &[Task<'_>]) 
     let steps = group.iter().flat_map(|task| task.steps.iter().map(|step| (&task.schema, *step)));
     // The run ends with a commit that waits for the disk, and WAL is written in order.
     let message = format!(
-        "BEGIN; SET LOCAL synchronous_commit = off; {};\n{};\n{}\n{};\nCOMMIT",
+        "BEGIN; SET LOCAL synchronous_commit = off; {}; {};\n{};\n{}\n{};\nCOMMIT",
+        mark.set_local(),
         lock::bounding("SET LOCAL", run.lock_timeout, run.statement_timeout),
         lock::must_lock(group.iter().map(|task| &task.schema)),
         parts.concat(),
         run.number.map(|number| step::remember_all(number, steps)).unwrap_or_default(),
     );
     let sent = conn.batch_execute(&message);
-    if sent.is_err() {
+    if let Err(error) = &sent {
         conn.batch_execute("ROLLBACK")?;
+        if let Some((schema, version)) = scope::ended_by(error, &mark) {
+            forget(conn, group, &schema, &version)?;
+        }
     }
     sent.map(|()| true)
 }
 
+/// Takes back the record of the migration that has ended the transaction, so that it is pending again. Those before it
+/// in the message are done.
+fn forget(conn: &mut PgConnection, group: &[Task<'_>], schema: &str, version: &str) -> QueryResult<()> {
+    let Some(task) = group.iter().find(|task| task.schema.as_str() == schema) else { return Ok(()) };
+    let Some(at) = task.steps.iter().position(|step| step.migration.version() == version) else { return Ok(()) };
+    half_done::forget(None, conn, &task.schema, &task.steps[at..])
+}
+
 /// One schema's part of the message.
-fn part(task: &Task<'_>) -> Option<String> {
+fn part(task: &Task<'_>, mark: &Mark) -> Option<String> {
     let schema = &task.schema;
-    let (path, proof) = (ddl::set_path(schema), scope::proof(schema));
+    let path = ddl::set_path(schema);
     let mut part = format!("{};\n{path};\n", ddl::DISCARD_TEMP);
     if task.fresh {
         part += CREATE_MIGRATIONS_TABLE;
@@ -72,6 +89,7 @@ fn part(task: &Task<'_>) -> Option<String> {
         };
         // The record is written to the schema by its name, so that a missing one fails before its script runs
         // anywhere. The script may end in a comment, or without a semicolon.
+        let proof = scope::proof_after(step.migration.version(), schema, mark);
         part += &format!("{record};\n{text}\n;\nSELECT {proof};\n");
     }
     Some(part)

@@ -4,6 +4,7 @@ mod apply;
 mod carry_out;
 mod goal;
 mod group;
+mod half_done;
 mod interrupt;
 mod observer;
 mod outside;

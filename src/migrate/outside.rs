@@ -14,7 +14,11 @@ use super::{
 use crate::{
     Error, SchemaName,
     error::BoxError,
-    pg::{atomically, catalog, ddl, lock, pooler, scope, statements},
+    pg::{
+        atomically, catalog, ddl, lock, pooler,
+        scope::{self, TenantConn},
+        statements,
+    },
 };
 
 /// Two of them at a time would wait for each other's snapshots.
@@ -46,7 +50,7 @@ pub(super) fn perform(
     let before = lock::bounds(&mut session)?;
     lock::schema_for_session(&mut session, schema, run.lock_timeout, || run.is_stopped())?;
     session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
-    let outcome = locked(run.number, &mut session, schema, step, backend);
+    let outcome = locked(run.number, &mut session, step, backend);
     // A connection that is lost has lost its lock and its settings, too.
     let ended = lock::restore(&mut session, "SET", &before);
     let released = lock::release(&mut session, schema);
@@ -55,13 +59,8 @@ pub(super) fn perform(
     released
 }
 
-fn locked(
-    number: Option<i64>,
-    conn: &mut PgConnection,
-    schema: &SchemaName,
-    step: Step<'_>,
-    backend: i32,
-) -> Result<(), Error> {
+fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>, backend: i32) -> Result<(), Error> {
+    let (schema, mark) = (&conn.schema().clone(), conn.mark().clone());
     let recorded = catalog::versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default();
     let is_recorded = recorded.iter().any(|version| version == step.migration.version());
     if is_recorded == (step.direction == Direction::Up) {
@@ -80,7 +79,8 @@ fn locked(
     if !broken.is_empty() {
         return Err(fail(format!("it left an index that is not valid: {}", broken.join(", ")).into()));
     }
-    conn.batch_execute(&format!("SELECT {}", scope::proof(schema))).map_err(|error| fail(explain(error)))?;
+    conn.batch_execute(&format!("SELECT {}", scope::proof(schema, &mark)))
+        .map_err(|error| fail(explain(error, schema, &mark)))?;
     atomically(conn, |conn| {
         conn.batch_execute(&step.record(schema))?;
         number.map_or(Ok(()), |number| Ok(conn.batch_execute(&step::remember(number, schema, &[step]))?))

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, SchemaName,
-    pg::{KEEP_OPEN, fleet_lock::FleetLock, lock, pooler},
+    pg::{KEEP_OPEN, closed::CLOSED_PATH, fleet_lock::FleetLock, lock, pooler},
     quote, runs,
 };
 
@@ -234,7 +234,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Opens a connection that is known as this run's, and that waits for no lock longer than the run does.
+    /// Opens a connection that is known as this run's, whose path is closed, and that waits for no lock longer than the
+    /// run does.
     pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
         let mut conn = connect()?;
         self.prepare(&mut conn)?;
@@ -243,9 +244,9 @@ impl<'a> Run<'a> {
 
     /// Has a connection be known as this run's, stay open while it waits, and wait for no lock longer than the run does.
     pub(crate) fn prepare(&self, conn: &mut PgConnection) -> Result<(), Error> {
-        let bounds = lock::bounding("SET", self.lock_timeout, None);
-        Ok(conn
-            .batch_execute(&format!("SET application_name = {}; {bounds}; {KEEP_OPEN}", quote::literal(self.name)))?)
+        let (name, bounds) = (quote::literal(self.name), lock::bounding("SET", self.lock_timeout, None));
+        let path = format!("SET search_path TO {CLOSED_PATH}");
+        Ok(conn.batch_execute(&format!("SET application_name = {name}; {path}; {bounds}; {KEEP_OPEN}"))?)
     }
 
     /// Takes the lock of the fleet on this connection.

@@ -17,7 +17,11 @@ use super::{
     recorder::Recorder,
     step::{Direction, Step},
 };
-use crate::{Error, SchemaName, error::BoxError, pg::statements};
+use crate::{
+    Error, SchemaName,
+    error::BoxError,
+    pg::statements::{self, Unfit},
+};
 
 /// A set of migrations, in the order of their versions, read once.
 ///
@@ -103,9 +107,9 @@ impl Migration {
         }
     }
 
-    /// The word, if its script begins or ends a transaction.
-    pub(super) fn transaction_control(&self, direction: Direction) -> Option<&str> {
-        self.script(direction).sql().and_then(statements::transaction_control)
+    /// What its script has that a migration cannot have.
+    pub(super) fn unfit(&self, direction: Direction) -> Option<Unfit<'_>> {
+        self.script(direction).sql().and_then(statements::unfit)
     }
 
     pub(super) fn runs_in_transaction(&self) -> bool {

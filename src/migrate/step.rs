@@ -30,13 +30,11 @@ impl<'m> Step<'m> {
 
     /// What is to be run.
     ///
-    /// A script that ends transactions is refused before it is sent: a half of it would be kept, and recorded.
+    /// A script that ends transactions is refused before it is sent: a half of it would be kept, and recorded. So is
+    /// one for psql.
     pub(super) fn script(&self) -> Result<&'m Script, BoxError> {
-        match self.migration.transaction_control(self.direction) {
-            Some(word) => {
-                Err(format!("it has a {word} of its own, and runs in a transaction with its record: take that out")
-                    .into())
-            }
+        match self.migration.unfit(self.direction) {
+            Some(unfit) => Err(unfit.to_string().into()),
             None => Ok(self.migration.script(self.direction)),
         }
     }

@@ -21,6 +21,11 @@ pub(crate) fn create_schema(conn: &mut PgConnection, schema: &SchemaName, engine
     }
 }
 
+/// The statement that drops a schema with all that is in it, and all that refers to that.
+pub(crate) fn drop_schema(schema: &SchemaName) -> String {
+    format!("DROP SCHEMA {} CASCADE", schema.quoted())
+}
+
 /// Creates Diesel's history table where the path points, with Diesel's own text, unless it is there.
 pub(crate) fn create_history(conn: &mut PgConnection) -> QueryResult<()> {
     conn.batch_execute(CREATE_MIGRATIONS_TABLE)

@@ -5,11 +5,13 @@ pub(crate) mod closed;
 pub(crate) mod ddl;
 pub(crate) mod engine;
 pub(crate) mod fleet_lock;
+pub(crate) mod lexer;
 pub(crate) mod lock;
 pub(crate) mod own;
 pub mod pool;
 pub(crate) mod pooler;
 pub mod scope;
+mod session;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
@@ -34,10 +36,19 @@ pub(crate) const KEEP_OPEN: &str = "SELECT pg_catalog.set_config(name, '0', fals
 
 /// Opens one connection, with the settings' bound on waiting.
 ///
+/// Outside of scopes a bare table name finds what [`Config::outside_scopes`] says: nothing, by default.
+///
 /// # Errors
 ///
 /// [`Error::Connect`], on one line and without the password.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
+    let mut conn = establish(config)?;
+    session::begin(&mut conn, config)?;
+    Ok(conn)
+}
+
+/// Opens one connection, and leaves its session as it is.
+fn establish(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
     PgConnection::establish(&url).map_err(|error| {
         let reason = match error {

@@ -1,22 +1,31 @@
-//! An r2d2 pool whose connections come out with the search_path they were born with.
+//! An r2d2 pool whose connections come out as if they had just been opened.
 
-use diesel::{PgConnection, connection::SimpleConnection, r2d2::R2D2Connection};
+use diesel::{PgConnection, r2d2::R2D2Connection};
 use r2d2::ManageConnection;
 
+use super::session;
 use crate::{Config, Error};
 
-/// A pool of connections that forget the last borrower's search_path.
+/// A pool of connections that keep nothing of their last borrower.
 pub type Pool = r2d2::Pool<Manager>;
 
 /// A connection lent by a [`Pool`]. `&mut` of it is taken wherever a `&mut PgConnection` is.
 pub type PooledConnection = r2d2::PooledConnection<Manager>;
 
-/// Opens connections, and resets their search_path whenever one is lent.
+/// Opens connections, and makes each one clean again whenever it is lent.
 ///
-/// A `SET search_path` that a borrower left behind would send the next one's rows into another tenant.
-/// r2d2 knows no hook for the return of a connection, so the reset takes the place of the ping that
-/// each checkout makes anyway, and costs nothing more. A connection that comes back inside a
-/// transaction, or broken, is closed.
+/// An open transaction, a role, a setting such as `search_path`, a lock or a temporary table that a borrower left behind
+/// would reach the next one's tenant. r2d2 knows no hook for the return of a connection, so what resets them takes
+/// the place of the ping that each checkout makes anyway, in one round trip. What stays is what Diesel has prepared.
+///
+/// A connection is replaced that comes back inside a transaction that Diesel began, or broken; without its prepared
+/// statements, after `DISCARD ALL` or `DEALLOCATE ALL`; or with one that fails for good, since a migration has changed
+/// a column's type under it (`cached plan must not change result type`). The last of these is noticed by the
+/// connection's [`Instrumentation`](diesel::connection::Instrumentation): set your own as Diesel's default, not on a
+/// connection.
+///
+/// Behind a pooler in transaction mode ([`Pooler::Transaction`](crate::Pooler)) there is no session to be made clean: only
+/// an open transaction is ended.
 #[derive(Debug, Clone)]
 pub struct Manager {
     config: Config,
@@ -29,9 +38,6 @@ impl Manager {
     }
 }
 
-/// The path, the scope's mark, and temporary tables, which would be found before a tenant's of the same name.
-const RESET: &str = "RESET search_path; SET tenantry.scope = ''; DISCARD TEMP";
-
 impl ManageConnection for Manager {
     type Connection = PgConnection;
     type Error = Error;
@@ -41,11 +47,11 @@ impl ManageConnection for Manager {
     }
 
     fn is_valid(&self, conn: &mut PgConnection) -> Result<(), Error> {
-        Ok(conn.batch_execute(RESET)?)
+        session::reset(conn, &self.config)
     }
 
     fn has_broken(&self, conn: &mut PgConnection) -> bool {
-        std::thread::panicking() || conn.is_broken()
+        std::thread::panicking() || conn.is_broken() || session::has_stale_plans(conn)
     }
 }
 

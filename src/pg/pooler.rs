@@ -5,13 +5,22 @@ use diesel::{
     PgConnection, QueryResult, RunQueryDsl, connection::SimpleConnection, dsl::sql, select, sql_types::Integer,
 };
 
-use super::KEEP_OPEN;
-use crate::Error;
+use super::{KEEP_OPEN, establish};
+use crate::{Config, Error};
 
 /// Which process of the server answers on this connection.
 pub(crate) fn backend(conn: &mut PgConnection) -> QueryResult<i32> {
     // SQL text is never prepared under a name, so this also works where other clients' statements are in the way.
     select(sql::<Integer>("pg_catalog.pg_backend_pid()")).get_result(conn)
+}
+
+/// Refuses a database that is behind a pooler in transaction mode, with two connections that leave nothing behind.
+///
+/// # Errors
+///
+/// [`Error::Pooler`], or those of the connections.
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
+    refuse(&mut establish(config)?, &mut establish(config)?)
 }
 
 /// Opens two connections, each with a process of the server to itself, which no idle timeout ends.
@@ -62,6 +71,11 @@ const TRIES: u32 = 2;
 /// [`Error::Pooler`].
 pub(crate) fn refuse_other(conn: &mut PgConnection, expected: i32) -> Result<(), Error> {
     if backend(conn)? == expected { Ok(()) } else { Err(changed()) }
+}
+
+/// The error of a new connection on which another client has prepared a statement.
+pub(crate) fn shared() -> Error {
+    Error::Pooler { reason: "a new connection has another client's session".into() }
 }
 
 /// The error of a connection that has changed its process.

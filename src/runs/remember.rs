@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::PastLine;
 use crate::{
-    Error,
+    Error, SchemaName,
     pg::{atomically, own},
     quote,
 };
@@ -107,4 +107,19 @@ pub(crate) fn end(conn: &mut PgConnection, run: i64, end: &End) -> QueryResult<(
             .execute(conn)?;
         Ok(())
     })
+}
+
+/// Deletes what was written of these steps of a run in one schema, since they were not done after all.
+pub(crate) fn forget_steps(
+    conn: &mut PgConnection,
+    run: i64,
+    schema: &SchemaName,
+    versions: &[&str],
+) -> QueryResult<()> {
+    sql_query("DELETE FROM tenantry.run_step WHERE run = $1 AND schema = $2 AND version = ANY($3)")
+        .bind::<BigInt, _>(run)
+        .bind::<Text, _>(schema.as_str())
+        .bind::<Array<Text>, _>(versions)
+        .execute(conn)
+        .map(drop)
 }

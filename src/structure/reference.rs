@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use diesel::{
-    PgConnection, RunQueryDsl,
+    PgConnection, QueryResult, RunQueryDsl,
+    connection::SimpleConnection,
     dsl::sql,
     result::Error as DieselError,
     select,
@@ -13,7 +14,7 @@ use super::{Reader, Structure};
 use crate::{
     Error, SchemaName,
     migrate::{self, Migrations},
-    pg::{atomically, ddl, engine::Engine},
+    pg::{atomically, catalog, ddl, engine::Engine},
 };
 
 /// The structure that migrations make.
@@ -34,8 +35,8 @@ pub struct Reference {
 /// # Errors
 ///
 /// [`Error::Reference`] when the role may not, when the transaction is read-only, or when a migration does not run
-/// in a scratch schema: because it names `public` as its own, or needs to run outside of transactions for more
-/// than CONCURRENTLY.
+/// in a scratch schema: because it names `public` as its own, needs to run outside of transactions for more than
+/// CONCURRENTLY, or ends the transaction. The scratch schema, which is then kept, is dropped.
 pub fn reference(
     conn: &mut PgConnection,
     migrations: &Migrations,
@@ -43,32 +44,55 @@ pub fn reference(
     patience: Duration,
 ) -> Result<Reference, Error> {
     ensure_may_create(conn)?;
-    let built: Result<(), Undone> = atomically(conn, |conn| Err(build(conn, migrations, of, patience).into()));
-    match built {
+    let name = format!("tenantry_scratch_{}", Uuid::new_v4().simple());
+    let scratch: SchemaName = name.parse().map_err(|source| Error::SchemaName { name, source })?;
+    let built: Result<(), Undone> =
+        atomically(conn, |conn| Err(build(conn, migrations, of, &scratch, patience).into()));
+    let built = match built {
         Err(Undone::Built(reference)) => Ok(*reference),
-        Err(Undone::Failed(error)) => Err(Error::Reference { reason: explain(&error) }),
-        Ok(()) => Err(Error::Reference { reason: "it was kept".into() }),
+        Err(Undone::Failed(error)) => Err(error),
+        Ok(()) => return Err(Error::Reference { reason: "it was kept".into() }),
+    };
+    // A connection that is lost cannot be asked.
+    let was_kept = drop_kept(conn, &scratch).unwrap_or(false);
+    let reason = match (built, was_kept) {
+        (Ok(reference), false) => return Ok(reference),
+        (Err(error), false) => explain(&error),
+        (Err(Error::Migration { version, .. }), true) => format!("migration {version} {ENDED}"),
+        (_, true) => format!("one of the migrations {ENDED}"),
+    };
+    Err(Error::Reference { reason })
+}
+
+const ENDED: &str = "ends the transaction that it runs in: take its COMMIT or ROLLBACK out";
+
+/// Drops the scratch schema if it is there although its transaction was rolled back, and returns whether it was. Its
+/// name is random, so that it is ours.
+fn drop_kept(conn: &mut PgConnection, scratch: &SchemaName) -> QueryResult<bool> {
+    let is_there = catalog::may_use(conn, scratch)?.is_some();
+    if is_there {
+        conn.batch_execute(&ddl::drop_schema(scratch))?;
     }
+    Ok(is_there)
 }
 
 fn build(
     conn: &mut PgConnection,
     migrations: &Migrations,
     of: &SchemaName,
+    scratch: &SchemaName,
     patience: Duration,
 ) -> Result<Reference, Error> {
-    let name = format!("tenantry_scratch_{}", Uuid::new_v4().simple());
-    let scratch: SchemaName = name.parse().map_err(|source| Error::SchemaName { name, source })?;
     // Plain tables do on Citus too: distributing them changes nothing that is compared.
-    ddl::create_schema(conn, &scratch, Engine::Postgres)?;
-    migrate::apply(conn, &scratch, &migrations.rehearsal(of), patience)?;
+    ddl::create_schema(conn, scratch, Engine::Postgres)?;
+    migrate::apply(conn, scratch, &migrations.rehearsal(of), patience)?;
     let reader = Reader::new().beside_public(*of == SchemaName::public());
-    let schemas = std::slice::from_ref(&scratch);
-    let fingerprint = reader.fingerprints(conn, schemas)?.remove(&scratch);
-    let structure = reader.read(conn, schemas)?.remove(&scratch);
+    let schemas = std::slice::from_ref(scratch);
+    let fingerprint = reader.fingerprints(conn, schemas)?.remove(scratch);
+    let structure = reader.read(conn, schemas)?.remove(scratch);
     match (structure, fingerprint) {
         (Some(structure), Some(fingerprint)) => Ok(Reference { structure, fingerprint }),
-        _ => Err(Error::MissingSchema { schema: scratch }),
+        _ => Err(Error::MissingSchema { schema: scratch.clone() }),
     }
 }
 

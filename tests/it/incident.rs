@@ -16,7 +16,7 @@ use tenantry::{
     testing::TestDatabase,
 };
 
-use crate::support::{migrated, tenant, user};
+use crate::support::{migrated, plain, tenant, user};
 
 const BUSINESS: &str = "bd8f8654-0752-4843-b076-0d7b2dc2e6d7";
 
@@ -59,7 +59,7 @@ fn assert_database_error(result: QueryResult<()>, kind: DatabaseErrorKind, messa
 fn written_as_then_the_foreign_key_is_violated_at_commit() {
     let (db, user) = before_the_incident();
     assert_database_error(
-        as_the_incident_wrote(&mut db.connect(), &user),
+        as_the_incident_wrote(&mut plain(&db), &user),
         DatabaseErrorKind::ForeignKeyViolation,
         "insert or update on table \"users_userprofile\" violates foreign key constraint \"users_userprofile_business_id_fk\"",
         Some("Key (business_id)=(bd8f8654-0752-4843-b076-0d7b2dc2e6d7) is not present in table \"business_business\"."),

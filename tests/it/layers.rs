@@ -28,12 +28,14 @@ const PRIVATE: &[&str] = &[
     "ddl",
     "engine",
     "lock",
+    "lexer",
     "statements",
     "tables",
     "depth",
     "is_lost",
     "roll_back_to",
     "transient",
+    "xact",
 ];
 
 #[test]

@@ -108,7 +108,7 @@ fn the_incidents_database_is_taken_over_migrated_examined_repaired_and_healthy()
 
     // The originals go when somebody says so, and not before.
     let asked = run(TENANTRY, &["repair", "--remove-originals"], &db);
-    assert_eq!((asked.code, db.text("SELECT count(*) FROM business_business")), (1, "2".into()), "{asked:?}");
+    assert_eq!((asked.code, db.text("SELECT count(*) FROM public.business_business")), (1, "2".into()), "{asked:?}");
     let removed = run(TENANTRY, &["repair", "--remove-originals", "--yes"], &db);
     assert_eq!(removed.code, 0, "{removed:?}");
     insta::assert_snapshot!(removed.out, @r"
@@ -122,7 +122,8 @@ fn the_incidents_database_is_taken_over_migrated_examined_repaired_and_healthy()
     3 tenants examined, 2 ill: copied 0 rows, filled 0 nulls, removed 5 originals, left 0 alone, 0 failed
     remembered as repair 2: `tenantry repair undo 2` takes it back
     ");
-    let rows = "SELECT (SELECT count(*) FROM business_business) + (SELECT count(*) FROM users_userprofile)";
+    let rows =
+        "SELECT (SELECT count(*) FROM public.business_business) + (SELECT count(*) FROM public.users_userprofile)";
     assert_eq!(db.text(rows), "0");
     let list = run(TENANTRY, &["repair", "list"], &db);
     assert_eq!((list.code, list.out.lines().count()), (0, 3), "{list:?}");

@@ -344,7 +344,7 @@ fn it_runs_in_a_session_scope_of_a_pooled_connection_alike() {
         (count(&db, "acme.business_business"), count(&db, "public.business_business")),
         ("1".into(), "0".into())
     );
-    assert_eq!(scope::current(&mut pool.get().unwrap()).unwrap().schema.as_deref(), Some("public"));
+    assert_eq!(scope::current(&mut pool.get().unwrap()).unwrap().path, "pg_catalog, pg_temp");
 }
 
 #[test]

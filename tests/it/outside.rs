@@ -121,7 +121,7 @@ fn a_script_outside_of_a_transaction_must_keep_the_path_too() {
     let error = apply(conn, &schema, &strays, db.config().lock_timeout).unwrap_err().chain();
     assert!(error.contains("it leaves search_path at \"public\""), "{error}");
     assert_eq!(db.versions("acme"), ["1"]);
-    assert_eq!(tenantry::pg::scope::current(conn).unwrap().path, "\"$user\", public", "the connection is as it was");
+    assert_eq!(tenantry::pg::scope::current(conn).unwrap().path, "pg_catalog, pg_temp", "the connection is as it was");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, connection::SimpleConnection};
-use tenantry::{Config, pg, testing::TestDatabase};
+use diesel::{Connection, PgConnection, connection::SimpleConnection};
+use tenantry::{Config, testing::TestDatabase};
 
 /// How many connections to the server it has.
 const SERVERS: usize = 4;
@@ -72,10 +72,14 @@ impl PgBouncer {
         Config::new(self.url(db).parse().unwrap())
     }
 
+    /// A client that knows nothing of poolers, and sets nothing.
+    pub fn connect(&self, db: &TestDatabase) -> PgConnection {
+        PgConnection::establish(&self.url(db)).unwrap()
+    }
+
     /// Has it open all of its connections to the server.
     pub fn open_all(&self, db: &TestDatabase) {
-        let config = self.config(db);
-        let mut clients: Vec<PgConnection> = (0..SERVERS).map(|_| pg::connect(&config).unwrap()).collect();
+        let mut clients: Vec<PgConnection> = (0..SERVERS).map(|_| self.connect(db)).collect();
         clients.iter_mut().for_each(|client| client.batch_execute("BEGIN").unwrap());
         clients.iter_mut().for_each(|client| client.batch_execute("COMMIT").unwrap());
     }

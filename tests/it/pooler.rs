@@ -8,6 +8,7 @@ use std::{
 use diesel::connection::SimpleConnection;
 use tenantry::{
     Error, Fleet, SchemaName,
+    config::Pooler,
     directory::FixedList,
     domain,
     migrate::{Run, apply},
@@ -52,8 +53,11 @@ fn a_run_through_a_transaction_pooler_is_refused_before_anything_is_written() {
         assert_refused(MIGRATE_ALL, &[], &url);
     }
     assert_eq!(traces(&db), ["schema public"]);
-    let conn = &mut pg::connect(&bouncer.config(&db)).unwrap();
-    conn.batch_execute("DO $$ BEGIN ASSERT current_setting('lock_timeout') = '0'; END $$").unwrap();
+    let nothing_is_left = "DO $$ BEGIN \
+         ASSERT current_setting('lock_timeout') = '0' AND current_setting('search_path') = '\"$user\", public'; \
+         ASSERT NOT EXISTS (SELECT FROM pg_prepared_statements); \
+     END $$";
+    bouncer.connect(&db).batch_execute(nothing_is_left).unwrap();
     let direct = run(MIGRATE_ALL, &[], &db);
     assert_eq!(direct.code, 0, "{direct:?}");
 }
@@ -80,7 +84,7 @@ fn a_busy_pooler_is_noticed_too() {
     thread::scope(|threads| {
         for _ in 0..8 {
             threads.spawn(|| {
-                let conn = &mut pg::connect(&config).unwrap();
+                let conn = &mut bouncer.connect(&db);
                 while !done.load(Ordering::Relaxed) {
                     conn.batch_execute("SELECT pg_sleep(0.001)").unwrap();
                 }
@@ -142,7 +146,9 @@ fn an_index_is_not_built_concurrently_on_a_connection_whose_session_changes() {
     let (acme, timeout) = ("acme".parse().unwrap(), db.config().lock_timeout);
     apply(&mut db.connect(), &acme, &migrations(&[TABLE]), timeout).unwrap();
     db.execute("public", "CREATE TABLE t (a int)");
-    let conn = &mut pg::connect(&bouncer.config(&db)).unwrap();
+    let mut config = bouncer.config(&db);
+    config.pooler = Pooler::Transaction;
+    let conn = &mut pg::connect(&config).unwrap();
     let error = apply(conn, &acme, &migrations(&[TABLE, index]), timeout).unwrap_err();
     assert!(matches!(error, Error::Pooler { .. }), "{error}");
     assert_eq!(db.texts("SELECT oid::regclass FROM pg_class WHERE relname = 't_a'"), Vec::<String>::new());
@@ -154,8 +160,9 @@ fn an_index_is_not_built_concurrently_on_a_connection_whose_session_changes() {
 #[test]
 fn runs_through_a_session_pooler_leave_no_lock_on_the_connections_that_it_keeps() {
     let db = TestDatabase::with_empty_schemas(["acme"]);
-    // Without this query nothing but the run itself gives the lock back.
-    let bouncer = PgBouncer::start(&db, "session", &["server_reset_query =", "default_pool_size = 20"]);
+    // Unlike DISCARD ALL, this leaves it to the run to give the lock back.
+    let bouncer =
+        PgBouncer::start(&db, "session", &["server_reset_query = DEALLOCATE ALL; RESET ALL", "default_pool_size = 20"]);
     for args in [&["--schemas", "acme"][..], &["--schemas", "acme"][..]] {
         let answer = run_with(MIGRATE_ALL, args, &[("DATABASE_URL", &bouncer.url(&db))]);
         assert_eq!(answer.code, 0, "{answer:?}");
@@ -164,4 +171,22 @@ fn runs_through_a_session_pooler_leave_no_lock_on_the_connections_that_it_keeps(
     }
     assert_eq!(db.versions("acme"), ["0001", "0002"]);
     assert_eq!(run(MIGRATE_ALL, &["--schemas", "acme"], &db).code, 0);
+}
+
+#[test]
+fn behind_a_transaction_pooler_the_commands_take_their_own_url_and_reading_needs_none() {
+    let db = TestDatabase::with_empty_schemas(["acme"]);
+    let bouncer = PgBouncer::start(&db, "transaction", &[]);
+    let url = bouncer.url(&db);
+    let named = [("DATABASE_URL", &*url), ("TENANTRY_POOLER", "transaction")];
+    let refused = run_with(MIGRATE_ALL, &["--schemas", "acme"], &named);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.starts_with("error: MIGRATION_DATABASE_URL is not set"), "{refused:?}");
+    let both = [named[0], named[1], ("MIGRATION_DATABASE_URL", db.url())];
+    let migrated = run_with(MIGRATE_ALL, &["--schemas", "acme"], &both);
+    assert_eq!((migrated.code, db.versions("acme").len()), (0, 2), "{migrated:?}");
+    for _ in 0..3 {
+        let status = run_with(TENANTRY, &["status", "--schemas", "acme"], &named);
+        assert_eq!(status.code, 0, "{status:?}");
+    }
 }

@@ -274,7 +274,7 @@ fn a_copy_whose_original_is_being_deleted_is_the_last_one_and_stays() {
     let db = ill();
     let id = repair(&db);
     let conn = &mut db.connect();
-    conn.batch_execute("BEGIN; DELETE FROM odd; DELETE FROM business_business").unwrap();
+    conn.batch_execute("BEGIN; DELETE FROM public.odd; DELETE FROM public.business_business").unwrap();
     let undone = thread::scope(|threads| {
         let undo =
             threads.spawn(|| Undo::new(id).lock_timeout(Duration::from_secs(20)).run(&mut db.connect()).unwrap());

@@ -8,8 +8,11 @@ use diesel::{
     sql_query,
 };
 use tenantry::{
-    Error, SchemaName,
-    pg::scope::{self, TenantConn},
+    Error, OutsideScopes, SchemaName,
+    pg::{
+        self,
+        scope::{self, TenantConn},
+    },
     testing::TestDatabase,
 };
 
@@ -31,11 +34,20 @@ fn notes(db: &TestDatabase, schema: &str) -> Vec<String> {
     db.texts(&format!("SELECT text FROM \"{schema}\".notes ORDER BY 1"))
 }
 
+/// How many transactions and savepoints Diesel has under way.
+fn depth(conn: &mut PgConnection) -> u32 {
+    let status = AnsiTransactionManager::transaction_manager_status_mut(conn);
+    status.transaction_depth().unwrap().map_or(0, u32::from)
+}
+
 fn path(conn: &mut PgConnection) -> String {
     scope::current(conn).unwrap().path
 }
 
 const NOTHING: Vec<String> = Vec::new();
+
+/// The path of a connection outside of scopes.
+const CLOSED: &str = "pg_catalog, pg_temp";
 
 #[test]
 fn rows_go_to_the_tenant_and_the_path_is_as_it_was_afterwards() {
@@ -76,7 +88,7 @@ fn a_missing_schema_is_an_error_and_never_public() {
     let nested = scope::transaction(conn, &ghost, |tenant| note(tenant, "lost"));
     assert!(matches!(nested, Err(Error::MissingSchema { .. })), "{nested:?}");
     // The test transaction lives on.
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
     assert_eq!(notes(&db, "public"), NOTHING);
 }
 
@@ -90,7 +102,7 @@ fn a_schema_that_the_role_may_not_use_is_an_error_too() {
     assert!(matches!(transaction, Err(Error::NoUsage { .. })), "{transaction:?}");
     let session = scope::session(conn, &acme).map(drop);
     assert!(matches!(session, Err(Error::NoUsage { .. })), "{session:?}");
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
     conn.batch_execute(&format!("RESET ROLE; DROP ROLE {role}")).unwrap();
 }
 
@@ -126,7 +138,7 @@ fn a_panic_rolls_back_and_the_connection_goes_on() {
         }));
         assert!(panic.is_err());
         assert!(!conn.is_broken());
-        assert_eq!(path(conn), "\"$user\", public");
+        assert_eq!(path(conn), CLOSED);
     }
     assert_eq!(notes(&db, "acme"), NOTHING);
 }
@@ -208,7 +220,7 @@ fn leaving_the_schema_inside_a_scope_rolls_back() {
     let nested = scope::transaction(conn, &globex, |tenant| scope::transaction(tenant, &acme, leave));
     assert!(matches!(nested, Err(Error::LeftScope { .. })), "{nested:?}");
     assert_eq!(notes(&db, "acme"), NOTHING);
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
 }
 
 #[test]
@@ -282,7 +294,7 @@ fn everything_works_inside_a_test_transaction() {
         Ok(())
     });
     assert!(failed.is_err());
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
     let count = diesel::dsl::sql::<diesel::sql_types::BigInt>(
         "(SELECT count(*) FROM acme.notes) + (SELECT count(*) FROM \"Globex-2\".notes)",
     );
@@ -308,7 +320,7 @@ fn a_session_guard_puts_the_path_back_when_it_drops() {
         assert!(panic.is_err());
         tenant.ensure_current().unwrap();
     }
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
     assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (vec!["a".into()], vec!["g".into()]));
 }
 
@@ -325,7 +337,7 @@ fn a_session_guard_inside_a_transaction_ends_with_it() {
     .unwrap();
     assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (vec!["a".into()], vec!["g".into()]));
     let now = scope::current(conn).unwrap();
-    assert_eq!((now.path.as_str(), now.in_transaction_scope), ("\"$user\", public", false));
+    assert_eq!((now.path.as_str(), now.in_transaction_scope), (CLOSED, false));
 }
 
 #[test]
@@ -337,7 +349,7 @@ fn a_session_guard_survives_a_panic_inside_diesels_own_transaction() {
         tenant.conn().transaction(|_| -> Result<(), DieselError> { panic!("inside") }).unwrap();
     }));
     assert!(panic.is_err());
-    assert_eq!(path(conn), "\"$user\", public");
+    assert_eq!(path(conn), CLOSED);
 }
 
 #[test]
@@ -377,4 +389,170 @@ fn rows_stay_right_when_cached_statements_meet_another_tenant() {
     }
     assert_eq!(notes(&db, "acme"), ["acme 0", "acme 1", "acme 2"]);
     assert_eq!(notes(&db, "Globex-2"), ["Globex-2 0", "Globex-2 1", "Globex-2 2"]);
+}
+
+/// What a closure may send to end the scope's transaction, and whether what came before is then committed.
+const ENDINGS: [(&str, bool); 6] = [
+    ("ROLLBACK", false),
+    ("COMMIT", true),
+    ("ROLLBACK AND CHAIN", false),
+    ("COMMIT AND CHAIN", true),
+    ("ROLLBACK; BEGIN", false),
+    ("COMMIT; BEGIN", true),
+];
+
+#[track_caller]
+fn check_ended(result: Result<(), Error>, is_committed: bool, ending: &str) {
+    let Err(Error::TransactionEnded { committed, .. }) = result else { panic!("{ending}: {result:?}") };
+    assert_eq!(committed, is_committed, "{ending}");
+}
+
+#[test]
+fn a_transaction_that_is_ended_by_hand_is_an_error_that_says_what_is_committed() {
+    for (ending, is_committed) in ENDINGS {
+        let (db, acme, _) = two_tenants();
+        let conn = &mut db.connect();
+        let result = scope::transaction(conn, &acme, |tenant| {
+            note(tenant, "before")?;
+            tenant.batch_execute(ending)?;
+            if depth(tenant) == 0 {
+                // The path is closed again.
+                assert!(note(tenant, "after").is_err(), "{ending}");
+            }
+            Ok::<(), Error>(())
+        });
+        check_ended(result, is_committed, ending);
+        assert_eq!(notes(&db, "acme"), if is_committed { vec!["before".to_owned()] } else { NOTHING }, "{ending}");
+        assert_eq!(notes(&db, "public"), NOTHING, "{ending}");
+        scope::transaction(conn, &acme, |tenant| note(tenant, "the next scope works")).unwrap();
+    }
+}
+
+#[test]
+fn inside_a_session_guard_it_is_the_same_error() {
+    for (ending, is_committed) in ENDINGS {
+        let (db, acme, _) = two_tenants();
+        let conn = &mut db.connect();
+        let mut session = scope::session(conn, &acme).unwrap();
+        let result = scope::transaction(&mut session, &acme, |tenant| {
+            note(tenant, "before")?;
+            tenant.batch_execute(ending)?;
+            note(tenant, "after")
+        });
+        check_ended(result, is_committed, ending);
+        session.ensure_current().unwrap();
+        let before = notes(&db, "acme").iter().filter(|text| *text == "before").count();
+        assert_eq!(before, usize::from(is_committed), "{ending}");
+    }
+}
+
+#[test]
+fn a_closure_that_fails_after_it_committed_is_not_reported_as_rolled_back() {
+    for (ending, is_committed) in ENDINGS {
+        let (db, acme, _) = two_tenants();
+        let conn = &mut db.connect();
+        let mut fail = |text: &str, after: &dyn Fn(&mut TenantConn<'_>) -> Result<(), Error>| {
+            scope::transaction(conn, &acme, |tenant| {
+                note(tenant, text)?;
+                tenant.batch_execute(ending)?;
+                after(tenant)
+            })
+        };
+        let by_itself = fail("1", &|_| Err(DieselError::NotFound.into()));
+        let by_a_query = fail("2", &|tenant| Ok(tenant.batch_execute("SELECT 1/0")?));
+        for result in [by_itself, by_a_query] {
+            match is_committed {
+                true => check_ended(result, true, ending),
+                false => assert!(result.is_err(), "{ending}"),
+            }
+        }
+        assert_eq!(notes(&db, "acme").len(), if is_committed { 2 } else { 0 }, "{ending}");
+    }
+}
+
+#[test]
+fn a_nested_scope_that_ends_the_transaction_ends_the_outer_one_too() {
+    for (ending, is_committed) in ENDINGS {
+        let (db, acme, globex) = two_tenants();
+        let conn = &mut db.connect();
+        let result = scope::transaction(conn, &acme, |tenant| {
+            note(tenant, "before")?;
+            let nested = scope::transaction(tenant, &globex, |tenant| Ok::<_, Error>(tenant.batch_execute(ending)?));
+            assert!(nested.is_err(), "{ending}");
+            Ok(())
+        });
+        match is_committed {
+            true => check_ended(result, true, ending),
+            false => assert!(result.is_err(), "{ending}"),
+        }
+        assert_eq!(notes(&db, "acme").len(), usize::from(is_committed), "{ending}");
+    }
+}
+
+#[test]
+fn a_schema_that_takes_the_name_of_a_scopes_schema_is_noticed() {
+    let (db, acme, _) = two_tenants();
+    let swap = "ALTER SCHEMA acme RENAME TO between; ALTER SCHEMA \"Globex-2\" RENAME TO acme; \
+                ALTER SCHEMA between RENAME TO \"Globex-2\"";
+    let conn = &mut db.connect();
+    let mut write_and_swap = |nested: bool| {
+        let work = |tenant: &mut TenantConn<'_>| {
+            // Nothing is read or written before, which would hold a lock that the rename waits for.
+            db.connect().batch_execute(swap)?;
+            note(tenant, "of the other one")?;
+            assert!(matches!(tenant.ensure_current(), Err(Error::SchemaReplaced { .. })));
+            Ok(())
+        };
+        match nested {
+            true => conn.transaction(|conn| scope::transaction(conn, &acme, work)),
+            false => scope::transaction(conn, &acme, work),
+        }
+    };
+    for nested in [false, true] {
+        let result = write_and_swap(nested);
+        assert!(matches!(result, Err(Error::SchemaReplaced { .. })), "{result:?}");
+    }
+    let mut session = scope::session(conn, &acme).unwrap();
+    db.connect().batch_execute(swap).unwrap();
+    assert!(matches!(session.ensure_current(), Err(Error::SchemaReplaced { .. })));
+    drop(session);
+    assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (NOTHING, NOTHING));
+}
+
+#[test]
+fn a_bare_table_outside_of_a_scope_is_not_found() {
+    let (db, acme, _) = two_tenants();
+    let conn = &mut db.connect();
+    let bare = |conn: &mut PgConnection| conn.batch_execute("INSERT INTO notes VALUES ('bare')");
+    assert_eq!(bare(conn).unwrap_err().to_string(), "relation \"notes\" does not exist");
+    scope::transaction(conn, &acme, |tenant| note(tenant, "a")).unwrap();
+    assert!(bare(conn).is_err());
+    conn.batch_execute("INSERT INTO public.notes VALUES ('qualified')").unwrap();
+
+    let mut config = db.config().clone();
+    config.outside_scopes = OutsideScopes::Public;
+    bare(&mut pg::connect(&config).unwrap()).unwrap();
+    assert_eq!(notes(&db, "public"), ["bare", "qualified"]);
+}
+
+#[test]
+fn a_tenant_does_not_decide_the_proof_of_its_own_scope() {
+    let (db, acme, globex) = two_tenants();
+    // Of types that are nearer to what the proof compares than the server's own.
+    db.execute(
+        "acme",
+        "CREATE FUNCTION nameeq(name, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+         CREATE FUNCTION array_eq(name[], name[]) RETURNS bool LANGUAGE sql AS 'SELECT true';
+         CREATE FUNCTION texteq(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+         CREATE FUNCTION concat(text, oid) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
+         CREATE FUNCTION current_setting(text, bool) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
+         CREATE FUNCTION current_schemas(bool) RETURNS name[] LANGUAGE sql AS $$SELECT '{acme}'::name[]$$",
+    );
+    let conn = &mut db.connect();
+    let result = scope::transaction(conn, &acme, |tenant| {
+        scope::transaction(tenant, &globex, |tenant| note(tenant, "g"))?;
+        tenant.ensure_current()?;
+        Ok::<_, Error>(tenant.batch_execute("SET LOCAL search_path = acme, public")?)
+    });
+    assert!(matches!(result, Err(Error::LeftScope { .. })), "{result:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use diesel::PgConnection;
+use diesel::{Connection, PgConnection};
 use diesel_migrations::FileBasedMigrations;
 use tenantry::{
     Error, Fleet, SchemaName,
@@ -23,6 +23,11 @@ pub fn migrated() -> TestDatabase {
     let db = TestDatabase::new();
     Run::new(domain::migrations().unwrap()).public(&mut db.connect()).unwrap();
     db
+}
+
+/// A connection as Diesel opens it, with `public` on the path.
+pub fn plain(db: &TestDatabase) -> PgConnection {
+    PgConnection::establish(db.url()).unwrap()
 }
 
 pub fn user(conn: &mut PgConnection) -> User {

@@ -1,12 +1,15 @@
 use diesel::{PgConnection, QueryResult, RunQueryDsl, select};
 
-use super::path::{MARK, PATH, current_schema, current_schemas, current_setting};
+use super::{
+    mark::MARK,
+    path::{PATH, current_schema, current_schemas, current_setting},
+};
 
 /// Where a connection's next row would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Current {
-    /// The search_path as it is set: `"$user", public` on a fresh connection, most often.
+    /// The search_path as it is set.
     pub path: String,
     /// The schema in which a table would be created now; `None` when nothing on the path exists.
     pub schema: Option<String>,
@@ -29,6 +32,6 @@ pub fn current(conn: &mut PgConnection) -> QueryResult<Current> {
     let (path, schema, visible, mark) =
         select((current_setting(PATH, true), current_schema(), current_schemas(false), current_setting(MARK, true)))
             .get_result::<(Option<String>, _, _, Option<String>)>(conn)?;
-    let in_transaction_scope = mark.as_deref() == Some("transaction");
+    let in_transaction_scope = mark.is_some_and(|mark| mark.starts_with("transaction"));
     Ok(Current { path: path.unwrap_or_default(), schema, visible, in_transaction_scope })
 }

@@ -4,7 +4,8 @@ use diesel::PgConnection;
 
 use super::{
     TenantConn,
-    path::{Before, put_back, switch},
+    mark::Mark,
+    path::{Before, restore, switch},
 };
 use crate::{
     Error, SchemaName,
@@ -17,9 +18,9 @@ use crate::{
 /// better served by [`transaction`](super::transaction): behind a pooler in transaction mode a session's
 /// path reaches other clients.
 ///
-/// When the guard drops, the former path is put back. Where that fails because the connection is lost, or
+/// When the guard drops, the former path is restored. Where that fails because the connection is lost, or
 /// inside a transaction that has failed, the pool's [`Manager`](crate::pg::pool::Manager) does not lend
-/// the connection again before its path is reset.
+/// the connection again before its session is reset.
 ///
 /// # Errors
 ///
@@ -38,14 +39,15 @@ use crate::{
 pub fn session<'c>(conn: &'c mut PgConnection, schema: &SchemaName) -> Result<SessionScope<'c>, Error> {
     // Inside a transaction, what is set for the session would outlive what is set for the transaction.
     let outside = depth(conn);
-    let before = switch(conn, schema, outside > 0)?;
-    let tenant = TenantConn::new(conn, schema.clone());
+    let mark = Mark::of_scope("session");
+    let before = switch(conn, schema, &mark, outside > 0)?;
+    let tenant = TenantConn::new(conn, schema.clone(), mark);
     Ok(SessionScope { tenant, before, outside })
 }
 
-/// A [`TenantConn`] whose search_path is put back when it drops. Made by [`session`].
+/// A [`TenantConn`] whose search_path is restored when it drops. Made by [`session`].
 #[allow(missing_debug_implementations)] // `PgConnection` has none
-#[must_use = "the path is put back as soon as this drops"]
+#[must_use = "the path is restored as soon as this drops"]
 pub struct SessionScope<'c> {
     tenant: TenantConn<'c>,
     before: Before,
@@ -71,9 +73,9 @@ impl Drop for SessionScope<'_> {
     fn drop(&mut self) {
         // A panic inside Diesel's own `transaction` has left it open, and its end would undo what follows.
         roll_back_to(self.tenant.conn(), self.outside);
-        let restored = put_back(self.tenant.conn(), &self.before, self.outside > 0);
+        let schema = self.tenant.schema().clone();
+        let restored = restore(self.tenant.conn(), &schema, &self.before, self.outside > 0);
         if let Err(error) = restored {
-            let schema = self.tenant.schema();
             tracing::error!(tenant.schema = %schema, error = %error.chain(), "The search_path still points at `{schema}`");
         }
     }

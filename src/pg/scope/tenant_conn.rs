@@ -2,7 +2,7 @@ use std::ops::{Deref, DerefMut};
 
 use diesel::PgConnection;
 
-use super::{current, transaction};
+use super::{Mark, path, transaction};
 use crate::{Error, SchemaName, pg::depth};
 
 /// A connection inside one tenant's schema.
@@ -27,11 +27,17 @@ use crate::{Error, SchemaName, pg::depth};
 pub struct TenantConn<'c> {
     conn: &'c mut PgConnection,
     schema: SchemaName,
+    mark: Mark,
 }
 
 impl<'c> TenantConn<'c> {
-    pub(super) fn new(conn: &'c mut PgConnection, schema: SchemaName) -> Self {
-        Self { conn, schema }
+    pub(super) fn new(conn: &'c mut PgConnection, schema: SchemaName, mark: Mark) -> Self {
+        Self { conn, schema, mark }
+    }
+
+    /// By which the scope knows its transaction again.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     /// The tenant's schema.
@@ -44,19 +50,15 @@ impl<'c> TenantConn<'c> {
         self.conn
     }
 
-    /// Proves, in one round trip, that the tenant is still alone on the path: for critical code that runs
-    /// after code which may have changed it.
+    /// Proves, in one round trip, that this is still the scope's transaction, and that the tenant is alone on the path:
+    /// for critical code that runs after code which may have changed either.
     ///
     /// # Errors
     ///
-    /// [`Error::LeftScope`] with the path that was found.
+    /// [`Error::LeftScope`] with the path that was found, [`Error::TransactionEnded`] or [`Error::SchemaReplaced`].
     pub fn ensure_current(&mut self) -> Result<(), Error> {
-        let now = current(self.conn)?;
-        if now.visible == [self.schema.as_str()] {
-            Ok(())
-        } else {
-            Err(Error::LeftScope { schema: self.schema.clone(), path: now.path })
-        }
+        let found = path::find(self.conn, &self.schema)?;
+        self.mark.check(&self.schema, &found)
     }
 
     /// Runs the closure all or nothing: in a transaction, or in a savepoint when one is under way.
@@ -70,7 +72,7 @@ impl<'c> TenantConn<'c> {
         &mut self,
         work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        transaction::savepoint(self.conn, &self.schema, work)
+        transaction::savepoint(self, work)
     }
 
     /// Runs the closure in the transaction that is under way, or else in one of its own.

@@ -8,7 +8,9 @@ use diesel::{
 
 use super::{
     TenantConn,
-    path::{Before, put_back, switch, why_not},
+    mark::{COMMITTED, MARK, Mark},
+    path::{Before, restore, switch, why_not},
+    proof::{broken, proof},
 };
 use crate::{
     Error, SchemaName,
@@ -26,12 +28,14 @@ type Manager = AnsiTransactionManager;
 ///
 /// Everything is rolled back when the closure returns an error or panics, when it left the schema by
 /// changing the path, and when it dropped the error of a failed query: PostgreSQL then commits nothing,
-/// and Diesel's own `transaction` would report success.
+/// and Diesel's own `transaction` would report success. What the closure itself has committed, by a COMMIT that it
+/// sent as SQL, cannot be rolled back: that is an error of its own.
 ///
 /// # Errors
 ///
 /// The closure's; [`Error::MissingSchema`] and [`Error::NoUsage`] before it runs; [`Error::LeftScope`],
-/// [`Error::SwallowedError`] and those of the commit, such as a deferred foreign key's, after it.
+/// [`Error::SchemaReplaced`], [`Error::TransactionEnded`], [`Error::SwallowedError`] and those of the commit, such as a
+/// deferred foreign key's, after it. `TransactionEnded` takes the place of the closure's own error, too.
 ///
 /// ```no_run
 /// # use diesel::prelude::*;
@@ -48,112 +52,149 @@ pub fn transaction<T, E: From<Error>>(
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let outside = depth(conn);
-    let scope = enter(conn, schema)?;
-    run(conn, schema, scope, outside, work)
+    let mark = Mark::of_scope("transaction");
+    let begun = enter(conn, schema, &mark)?;
+    run(TenantConn::new(conn, schema.clone(), mark), begun, outside, work)
 }
 
 /// [`transaction`] for a connection that is inside the schema: no more than a savepoint, where one will do.
 pub(super) fn savepoint<T, E: From<Error>>(
-    conn: &mut PgConnection,
-    schema: &SchemaName,
+    tenant: &mut TenantConn<'_>,
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let outside = depth(conn);
+    let (schema, mark) = (tenant.schema().clone(), tenant.mark().clone());
+    let outside = depth(tenant);
     if outside == 0 {
-        return transaction(conn, schema, work);
+        return transaction(tenant, &schema, work);
     }
-    Manager::begin_transaction(conn).map_err(Error::from)?;
-    run(conn, schema, Scope::Savepoint, outside, work)
+    Manager::begin_transaction(tenant.conn()).map_err(Error::from)?;
+    run(TenantConn::new(tenant, schema, mark), Begun::Savepoint, outside, work)
 }
 
 /// What was begun, and so what is to be ended.
-enum Scope {
-    /// A transaction, whose end puts the path back.
-    Outermost,
-    /// A savepoint, whose path would survive its release.
+enum Begun {
+    /// A transaction, whose end restores the path.
+    Transaction,
+    /// A savepoint with a path of its own, which would survive its release.
     Nested(Before),
     /// A savepoint that left the path alone.
     Savepoint,
 }
 
 fn run<T, E: From<Error>>(
-    conn: &mut PgConnection,
-    schema: &SchemaName,
-    scope: Scope,
+    mut tenant: TenantConn<'_>,
+    begun: Begun,
     outside: u32,
     work: impl FnOnce(&mut TenantConn<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let mut tenant = TenantConn::new(conn, schema.clone());
     // Diesel's own `transaction` leaves the transaction open when the closure panics.
-    let result = match catch_unwind(AssertUnwindSafe(|| work(&mut tenant))) {
-        // What was begun inside and not ended would be committed half done, or end in our place.
-        Ok(Ok(_)) if !is_lost(conn) && depth(conn) != outside + 1 => {
-            Err(Error::SwallowedError { schema: schema.clone() }.into())
-        }
-        Ok(Ok(value)) => leave(conn, schema, &scope).map(|()| value).map_err(E::from),
-        Ok(Err(error)) => Err(error),
+    let result = catch_unwind(AssertUnwindSafe(|| work(&mut tenant)));
+    let (schema, mark) = (tenant.schema().clone(), tenant.mark().clone());
+    let conn = tenant.conn();
+    let result = match result {
         Err(panic) => {
             roll_back_to(conn, outside);
             resume_unwind(panic)
         }
+        Ok(_) if !is_lost(conn) && depth(conn) <= outside => {
+            Err(Failure::Scope(Error::TransactionEnded { schema: schema.clone(), committed: false }))
+        }
+        // What was begun inside and not ended would be committed half done, or end in our place.
+        Ok(Ok(_)) if !is_lost(conn) && depth(conn) > outside + 1 => {
+            Err(Failure::Scope(Error::SwallowedError { schema: schema.clone() }))
+        }
+        Ok(Ok(value)) => leave(conn, &schema, &mark, &begun).map(|()| value).map_err(Failure::Scope),
+        Ok(Err(error)) => Err(Failure::Closure(error)),
     };
-    if result.is_err() {
-        roll_back_to(conn, outside);
-    }
-    result
+    result.map_err(|failure| match (failure, begun) {
+        (failure, Begun::Transaction) => match was_committed(conn, &mark) {
+            true => Error::TransactionEnded { schema, committed: true }.into(),
+            false => failure.into_error(),
+        },
+        (Failure::Scope(error @ Error::TransactionEnded { .. }), _) => {
+            // The transaction around it was ended, too, and notices it so.
+            roll_back_all(conn);
+            error.into()
+        }
+        (failure, _) => {
+            roll_back_to(conn, outside);
+            failure.into_error()
+        }
+    })
 }
 
-fn enter(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
-    // Statements that only set are cheaper than set_config(), and functions than operators, which the server
-    // would choose among many: together that is most of what a scope costs.
+/// Whose error it is.
+enum Failure<E> {
+    Scope(Error),
+    Closure(E),
+}
+
+impl<E: From<Error>> Failure<E> {
+    fn into_error(self) -> E {
+        match self {
+            Self::Scope(error) => error.into(),
+            Self::Closure(error) => error,
+        }
+    }
+}
+
+fn enter(conn: &mut PgConnection, schema: &SchemaName, mark: &Mark) -> Result<Begun, Error> {
+    // Functions are cheaper than operators, which the server would choose among many, and cheaper with their schema,
+    // without which a tenant's own might be taken.
     let begin = format!(
-        "BEGIN; {path}; SET LOCAL tenantry.scope TO 'transaction'; \
-         SELECT int4div(1, int4(coalesce(nameeq(current_schema(), {name}), false)))",
+        "BEGIN; {path}; SELECT pg_catalog.set_config('{COMMITTED}', '{number}', false), \
+         pg_catalog.set_config('{MARK}', {value}, true), pg_catalog.int4div(1, pg_catalog.int4(coalesce(\
+         pg_catalog.nameeq(pg_catalog.current_schema(), {name}), false)))",
         path = ddl::set_path(schema),
+        number = mark.number,
+        value = mark.value(schema),
         name = quote::literal(schema.as_str()),
     );
     match Manager::begin_transaction_sql(conn, &begin) {
-        Ok(()) => Ok(Scope::Outermost),
-        Err(DieselError::AlreadyInTransaction) => nest(conn, schema),
+        Ok(()) => Ok(Begun::Transaction),
+        Err(DieselError::AlreadyInTransaction) => nest(conn, schema, mark),
         Err(error) => {
             // Diesel believes that nothing began.
             conn.batch_execute("ROLLBACK")?;
-            Err(why_not(conn, schema)?.unwrap_or(error.into()))
+            Err(match (why_not(conn, schema)?, error) {
+                (Some(reason), _) => reason,
+                // It was renamed away, and is back.
+                (None, DieselError::DatabaseError(..)) => Error::MissingSchema { schema: schema.clone() },
+                (None, error) => error.into(),
+            })
         }
     }
 }
 
-fn nest(conn: &mut PgConnection, schema: &SchemaName) -> Result<Scope, Error> {
+fn nest(conn: &mut PgConnection, schema: &SchemaName, mark: &Mark) -> Result<Begun, Error> {
     let outside = depth(conn);
     Manager::begin_transaction(conn)?;
-    let switched = switch(conn, schema, true);
+    let switched = switch(conn, schema, mark, true);
     if switched.is_err() {
         roll_back_to(conn, outside);
     }
-    switched.map(Scope::Nested)
+    switched.map(Begun::Nested)
 }
 
 /// Ends what was begun. After an error it may still be there, for the caller to roll back.
-fn leave(conn: &mut PgConnection, schema: &SchemaName, scope: &Scope) -> Result<(), Error> {
-    match scope {
-        Scope::Outermost => commit(conn, schema),
-        Scope::Nested(before) => {
-            let visible = put_back(conn, before, true).map_err(|error| swallowed(conn, schema, error))?;
-            if visible != [schema.as_str()] {
-                return Err(Error::LeftScope { schema: schema.clone(), path: visible.join(", ") });
-            }
+fn leave(conn: &mut PgConnection, schema: &SchemaName, mark: &Mark, begun: &Begun) -> Result<(), Error> {
+    match begun {
+        Begun::Transaction => commit(conn, schema, mark),
+        Begun::Nested(before) => {
+            let found = restore(conn, schema, before, true).map_err(|error| swallowed(conn, schema, error))?;
+            mark.check(schema, &found)?;
             release(conn, schema)
         }
-        Scope::Savepoint => release(conn, schema),
+        Begun::Savepoint => release(conn, schema),
     }
 }
 
-fn commit(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
-    // The transaction is known to be ours and the outermost, so the textual COMMIT ends what it should,
-    // and Diesel learns from the connection's status that it did.
-    let committed = conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema)));
-    committed.map_err(|error| match strayed(&error) {
-        Some(path) => Error::LeftScope { schema: schema.clone(), path },
+fn commit(conn: &mut PgConnection, schema: &SchemaName, mark: &Mark) -> Result<(), Error> {
+    // The transaction is known to be the outermost, so the textual COMMIT ends what it should, and Diesel learns from
+    // the connection's status that it did.
+    let committed = conn.batch_execute(&format!("SELECT {}; COMMIT", proof(schema, mark)));
+    committed.map_err(|error| match broken(&error, schema, mark) {
+        Some(broken) => broken,
         None => swallowed(conn, schema, error.into()),
     })
 }
@@ -168,24 +209,19 @@ fn swallowed(conn: &mut PgConnection, schema: &SchemaName, error: Error) -> Erro
     if depth(conn) > 0 { Error::SwallowedError { schema: schema.clone() } } else { error }
 }
 
-/// What [`proof`] puts before the path it found.
-const STRAYED: &str = "tenantry: search_path is ";
-
-/// An expression that fails unless the schema is alone on the path, for a message whose results nobody reads.
-///
-/// The failure is a cast whose text the server repeats in its error, in whatever language that is.
-pub(crate) fn proof(schema: &SchemaName) -> String {
-    format!(
-        "CASE WHEN array_eq(current_schemas(false), {alone}) THEN 0 \
-         ELSE CAST(concat({strayed}, current_setting('search_path')) AS int) END",
-        alone = quote::literal(&format!("{{{}}}", schema.quoted())),
-        strayed = quote::literal(STRAYED),
-    )
+/// Rolls back, and finds out whether a part of the transaction had been committed before: then what it has set for the
+/// session is still there.
+fn was_committed(conn: &mut PgConnection, mark: &Mark) -> bool {
+    roll_back_all(conn);
+    !is_lost(conn) && conn.batch_execute(&format!("SELECT {}", mark.unless_committed())).is_err() && !is_lost(conn)
 }
 
-/// The path that [`proof`] found instead of the schema.
-pub(crate) fn strayed(error: &DieselError) -> Option<String> {
-    let DieselError::DatabaseError(_, about) = error else { return None };
-    let (_, path) = about.message().split_once(STRAYED)?;
-    Some(path.strip_suffix('"').unwrap_or(path).into())
+/// Ends whatever transaction is open, also one that Diesel does not know of.
+fn roll_back_all(conn: &mut PgConnection) {
+    if !is_lost(conn)
+        && let Err(error) = conn.batch_execute("ROLLBACK")
+    {
+        // The connection is lost, and the server rolls back by itself: the first error is the one to report.
+        tracing::warn!(%error, "Could not roll back");
+    }
 }
