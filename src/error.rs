@@ -37,6 +37,14 @@ pub enum Error {
         /// libpq's words, on one line.
         reason: String,
     },
+    /// The connections go through a pooler in transaction mode, such as PgBouncer.
+    #[error(
+        "the connections go through a pooler in transaction mode ({reason}): set MIGRATION_DATABASE_URL, for the commands, to the server itself or to a pooler in session mode, and TENANTRY_POOLER=transaction for an application that goes through it"
+    )]
+    Pooler {
+        /// How that was noticed.
+        reason: String,
+    },
     /// The pool had no connection to give in time.
     #[error("no connection from the pool")]
     Pool(#[from] r2d2::Error),
@@ -134,7 +142,7 @@ pub enum Error {
     /// Another run holds the lock of the fleet.
     #[error("another run is under way, by {holder}: wait for it with --wait, or look for what it left open")]
     RunInProgress {
-        /// Whose connection holds the lock, and since when.
+        /// Whose session holds the lock, and since when; and, where it is so, that a pooler may have kept it.
         holder: String,
     },
     /// A migration failed; nothing of it, and nothing of those before it in the same schema, was kept.

@@ -1,6 +1,6 @@
 //! A monolith's migrations, its directory of tenants, and what it knows of its tables, together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use diesel::{PgConnection, connection::SimpleConnection};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::{
     directory::{Listing, TenantDirectory},
     doctor::Rules,
     migrate::{self, Connector, Goal, Line, Migrations, Plan, Report, Run, SchemaStatus, State, survey},
-    pg::{atomically, lock},
+    pg::{atomically, pooler},
     runs,
 };
 
@@ -46,38 +46,55 @@ impl Fleet<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::RunInProgress`], [`Error::Record`], [`Error::RecordDenied`], or when `public` could not be migrated, so that no tenant was
-    /// touched, or when there is no connection. A tenant's failure is a line of the report.
+    /// [`Error::RunInProgress`], [`Error::Pooler`], [`Error::Record`], [`Error::RecordDenied`], or when `public` could not
+    /// be migrated, so that no tenant was touched, or when there is no connection. A tenant's failure is a line of the
+    /// report.
     pub fn run(&self, run: &Run<'_>, connect: &Connector<'_>) -> Result<Report, Error> {
         migrate::watched(run, connect, |run| {
-            let mut conn = run.open(connect)?;
-            lock::fleet(&mut conn, run.wait, || run.is_stopped())?;
+            let (session, mut conn) = pooler::pair(connect)?;
+            let lock = run.lock_fleet(session)?;
+            run.prepare(&mut conn)?;
             let number = run.record.then(|| runs::begin(&mut conn, &run.beginning())).transpose()?;
-            let run = run.numbered(number);
-            let mut outcome = self.carry_out(&run, &mut conn, |conn, schemas| {
-                let report = run.tenants(connect, schemas)?;
-                // Idle all the while, it may have been lost without a word.
-                if conn.batch_execute("SELECT 1").is_err()
-                    && let Ok(another) = run.open(connect)
-                {
-                    *conn = another;
-                }
-                Ok(report)
+            let run = run.with(number, &lock);
+            let overtaken = |conn: &mut PgConnection| match number {
+                Some(number) => Ok(runs::is_overtaken(conn, number)?),
+                None => Ok(false),
+            };
+            let mut outcome = thread::scope(|threads| {
+                let _watch = lock.watch(threads, connect, &overtaken);
+                self.recorded(&run, conn, connect)
             });
-            // By its own name it would still be cancelled. If it is lost, the next statement says so.
-            let _ = conn.batch_execute("RESET application_name");
-            if let Some(number) = number
-                && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
-            {
-                tracing::error!(%error, "Run {number} stays without an end");
-                if let Ok(report) = &mut outcome {
-                    report.unremembered = Some(error.to_string());
-                }
+            let lost = lock.release();
+            if let Ok(report) = &mut outcome {
+                report.lock_lost = lost;
             }
-            // The lock was this connection's.
-            drop(conn);
             outcome
         })
+    }
+
+    /// Carries out a run under the lock, and records its end.
+    fn recorded(&self, run: &Run<'_>, mut conn: PgConnection, connect: &Connector<'_>) -> Result<Report, Error> {
+        let mut outcome = self.carry_out(run, &mut conn, |conn, schemas| {
+            let report = run.tenants(connect, schemas)?;
+            // Idle all the while, it may have been lost without a word.
+            if conn.batch_execute("SELECT 1").is_err()
+                && let Ok(another) = run.open(connect)
+            {
+                *conn = another;
+            }
+            Ok(report)
+        });
+        // By its own name it would still be cancelled. If it is lost, the next statement says so.
+        let _ = conn.batch_execute("RESET application_name");
+        if let Some(number) = run.number
+            && let Err(error) = runs::end(&mut conn, number, &ending(&outcome))
+        {
+            tracing::error!(%error, "Run {number} stays without an end");
+            if let Ok(report) = &mut outcome {
+                report.unremembered = Some(error.to_string());
+            }
+        }
+        outcome
     }
 
     /// Carries out a run on one connection, which may be inside a test transaction. It is not remembered.

@@ -25,6 +25,7 @@ impl Events {
             "failures": report.lines.iter().filter(|line| line.result.is_err()).collect::<Vec<_>>(),
             "edited": report.edited,
             "unremembered": report.unremembered,
+            "lock_lost": report.lock_lost,
             "elapsed_ms": report.elapsed.as_millis() as u64,
         }));
     }
@@ -33,6 +34,12 @@ impl Events {
 impl Observer for Events {
     fn on(&self, event: &Event<'_>) {
         let line = match event {
+            Event::Waiting { holder, at_most } => json!({
+                "event": "waiting",
+                "holder": holder,
+                "abandoned": holder.is_abandoned(),
+                "at_most_seconds": at_most.map(|time| time.as_secs()),
+            }),
             Event::Started { tenants } => json!({ "event": "started", "tenants": tenants }),
             Event::Wave { name, tenants } => json!({ "event": "wave", "name": name, "tenants": tenants }),
             Event::Deferred { line } => tagged("deferred", line),

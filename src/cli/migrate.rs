@@ -5,7 +5,8 @@ use crate::{Config, Fleet, migrate::Goal};
 
 /// Apply what is pending: to `public`, and then to every tenant, active or suspended
 ///
-/// `public` is migrated whatever tenants are chosen.
+/// `public` is migrated whatever tenants are chosen. It needs connections of its own: where DATABASE_URL leads through
+/// a pooler in transaction mode, set MIGRATION_DATABASE_URL to the server itself, or to a pooler in session mode.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -15,6 +15,7 @@
 
 mod baseline;
 mod confirm;
+mod connect;
 mod doctor;
 mod events;
 mod interrupt;
@@ -39,11 +40,12 @@ use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
-use crate::{Config, Error, Fleet};
+use crate::{Error, Fleet};
 
 /// Keeps every tenant's schema at the same migration, and every row in its own tenant's schema.
 ///
-/// The database is the one of DATABASE_URL, from the environment or from .env.
+/// The database is the one of DATABASE_URL, from the environment or from .env. Where that leads through a pooler in
+/// transaction mode, such as PgBouncer, set MIGRATION_DATABASE_URL to the server itself: the commands take that one.
 ///
 /// Exit codes: 0 done and healthy, 1 could not run, 2 ran and something needs attention.
 #[derive(Parser)]
@@ -71,7 +73,8 @@ enum Verb {
 
 /// Migrates `public`, and then the schema of every tenant: `tenantry migrate` under its own name.
 ///
-/// The database is the one of DATABASE_URL, from the environment or from .env. One tenant's failure does not
+/// The database is the one of DATABASE_URL, from the environment or from .env. Where that leads through a pooler in
+/// transaction mode, such as PgBouncer, set MIGRATION_DATABASE_URL to the server itself. One tenant's failure does not
 /// stop the others.
 ///
 /// Exit codes: 0 done, 1 could not run, 2 some tenants failed.
@@ -112,7 +115,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
         {
             return args.list_kinds();
         }
-        let config = Config::from_env()?;
+        let config = connect::settings(matches!(verb, Verb::Status(_) | Verb::Plan(_)))?;
         tenants.with(fleet()?, |fleet, all| match verb {
             Verb::Migrate(args) => args.run(fleet, &config),
             Verb::Status(args) => args.run(fleet, &config),
@@ -131,7 +134,7 @@ pub fn main<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
 /// The program `migrate-all-tenants`: the deploy job.
 pub fn migrate_all_tenants<'a>(fleet: impl FnOnce() -> Result<Fleet<'a>, Error>) -> ExitCode {
     run(|MigrateAllTenants { tenants, migrate }| {
-        let config = Config::from_env()?;
+        let config = connect::settings(false)?;
         tenants.with(fleet()?, |fleet, _| migrate.run(fleet, &config))
     })
 }

@@ -1,7 +1,7 @@
 use anyhow::Result;
 
-use super::{Health, output, render};
-use crate::{Config, Fleet, migrate::Goal, pg};
+use super::{Health, connect::connect, output, render};
+use crate::{Config, Fleet, migrate::Goal};
 
 /// Show what `migrate` would apply, and where. Reads only. Exits with 2 when a schema could not be migrated
 #[derive(clap::Args)]
@@ -16,7 +16,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let plan = fleet.plan(&Goal::Latest, &mut pg::connect(config)?)?;
+        let plan = fleet.plan(&Goal::Latest, &mut connect(config)?)?;
         if self.json {
             output::json(&plan)?;
         } else {

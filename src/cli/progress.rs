@@ -77,6 +77,14 @@ impl Progress {
 impl Observer for Progress {
     fn on(&self, event: &Event<'_>) {
         match event {
+            Event::Waiting { holder, at_most } if !self.quiet => {
+                let how_long = match at_most {
+                    Some(time) => format!("for at most {} s", time.as_secs()),
+                    None => "for as long as it takes".into(),
+                };
+                self.tell(&format!("waiting {how_long} for another run, by {holder}"));
+            }
+            Event::Waiting { .. } => {}
             Event::Started { tenants } => {
                 self.bar.set_length(*tenants as u64);
                 self.bar.enable_steady_tick(Duration::from_millis(200));

@@ -1,10 +1,9 @@
 use anyhow::{Result, ensure};
 
-use super::{Health, confirm, output, render, run};
+use super::{Health, confirm, connect::connect, output, render, run};
 use crate::{
     Config, Fleet,
     migrate::{Goal, Set, Until},
-    pg,
 };
 
 /// Take migrations back, with their down.sql: in every tenant, and in `public` after them
@@ -60,7 +59,7 @@ pub(super) fn back(
     fleet: Fleet<'_>,
     config: &Config,
 ) -> Result<Health> {
-    let plan = fleet.plan(goal, &mut pg::connect(config)?)?;
+    let plan = fleet.plan(goal, &mut connect(config)?)?;
     let text = render::plan(&plan, false);
     if dry_run {
         output::print(&text);

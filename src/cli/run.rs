@@ -9,7 +9,7 @@ use crate::{
     Config, Fleet,
     directory::Glob,
     migrate::{Canary, Goal, Report, Run},
-    pg,
+    pg::{self, pooler},
 };
 
 #[derive(clap::Args)]
@@ -42,9 +42,9 @@ pub(super) struct Options {
     /// Go on in waves, up to these shares of the fleet, as long as no tenant of a wave fails: 1%,10%,100%
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = percentage)]
     waves: Vec<u8>,
-    /// Wait for another run over the same database to end, instead of saying whose it is
-    #[arg(long)]
-    wait: bool,
+    /// Wait for another run over the same database to end: so many seconds, or as long as it takes [default: do not wait]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = clap::value_parser!(u32).range(1..=604800))]
+    wait: Option<Option<u32>>,
     /// Do not remember the run in schema `tenantry`, for a role that may not create or write it
     #[arg(long)]
     no_record: bool,
@@ -67,6 +67,7 @@ enum OnFailure {
 impl Options {
     /// Carries out a run with this goal, shows how it goes along, and prints what it did.
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config, goal: &Goal) -> Result<Health> {
+        pooler::check(config)?;
         let run = self.options(&fleet, config, goal);
         let connect = || pg::connect(config);
         let report = match self.json {
@@ -76,10 +77,10 @@ impl Options {
         };
         if self.json {
             Events::summary(&report);
-        } else if !self.quiet || report.failures().next().is_some() {
+        } else if !self.quiet || !is_healthy(&report) {
             output::print(&render::report(&report, goal));
         }
-        Ok(health(&report))
+        Ok(Health::from(is_healthy(&report)))
     }
 
     /// Whether nothing is to be printed as long as all is well.
@@ -114,15 +115,15 @@ impl Options {
         if let Some(canary) = &self.canary {
             run = run.canary(canary);
         }
-        if self.wait {
-            run = run.wait(Duration::MAX);
+        if let Some(most) = self.wait {
+            run = run.wait(most.map_or(Duration::MAX, seconds));
         }
         run
     }
 }
 
-fn health(report: &Report) -> Health {
-    Health::from(report.failures().next().is_none())
+fn is_healthy(report: &Report) -> bool {
+    report.failures().next().is_none() && report.lock_lost.is_none()
 }
 
 fn canary(text: &str) -> Result<Canary, String> {

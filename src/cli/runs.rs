@@ -5,8 +5,8 @@ use clap::Subcommand;
 use diesel::PgConnection;
 use serde_json::json;
 
-use super::{Health, output, render, revert, run};
-use crate::{Config, Fleet, SchemaName, directory::Named, migrate::Goal, pg, runs};
+use super::{Health, connect::connect, output, render, revert, run};
+use crate::{Config, Fleet, SchemaName, directory::Named, migrate::Goal, runs};
 
 /// What earlier runs did: list them, show one, try again what it did not get done, or take back what it did
 #[derive(clap::Args)]
@@ -61,7 +61,7 @@ enum Verb {
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let conn = &mut pg::connect(config)?;
+        let conn = &mut connect(config)?;
         match &self.verb {
             Verb::List { limit, json } => list(conn, *limit, *json),
             Verb::Show { run, json } => show(conn, *run, *json),

@@ -1,8 +1,8 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{Health, output, render};
-use crate::{Config, Fleet, Status, pg};
+use super::{Health, connect::connect, output, render};
+use crate::{Config, Fleet, Status};
 
 /// Show where every schema stands. Reads only: a role that may SELECT is enough
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config) -> Result<Health> {
-        let conn = &mut pg::connect(config)?;
+        let conn = &mut connect(config)?;
         let mut status = fleet.status(conn)?;
         if let Some(version) = &self.gate {
             // Every schema has the tenant set.

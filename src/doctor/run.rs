@@ -89,7 +89,7 @@ impl<'a> Doctor<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRegistry`], or when there is no connection. A tenant that cannot be looked at is a finding.
+    /// [`Error::NoRegistry`], [`Error::Pooler`], or when there is no connection. A tenant that cannot be looked at is a finding.
     pub fn run(&self, connect: &Connector<'_>) -> Result<Report, Error> {
         let started = Instant::now();
         let report = Visit::new(self, connect)?.run()?;

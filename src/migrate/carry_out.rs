@@ -13,7 +13,7 @@ use std::{
 use diesel::{PgConnection, connection::SimpleConnection};
 
 use super::{
-    Connector, Event, Interrupt, Line, Report, Run, survey,
+    Connector, Event, Line, Report, Run, survey,
     survey::CHUNK,
     wave,
     worker::{self, Worker},
@@ -48,8 +48,10 @@ pub(super) fn on_many(run: &Run<'_>, connect: &Connector<'_>, schemas: &[SchemaN
         let is_done = |schema: &SchemaName| lines.0.get(schema.as_str()).is_some_and(|line| line.result.is_ok());
         let many = wave.schemas.iter().filter(|schema| !is_done(schema)).count();
         if waves.len() > 1 && many > run.max_failures.unwrap_or(0) {
-            reason =
-                Some(format!("{many} of the {} failed", if wave.name == "canary" { "canary" } else { "wave before" }));
+            reason = Some(format!(
+                "{many} of the {} failed before its turn",
+                if wave.name == "canary" { "canary" } else { "wave before" }
+            ));
             break;
         }
     }
@@ -162,9 +164,8 @@ impl Lines {
 
     /// The lines in the order of the schemas.
     fn report(mut self, schemas: &[SchemaName], reason: &str, started: Instant) -> Report {
-        let missed = |schema: &SchemaName| {
-            Line::idle(schema.as_str(), Err(Error::NotReached { reason: format!("{reason} before its turn") }))
-        };
+        let missed =
+            |schema: &SchemaName| Line::idle(schema.as_str(), Err(Error::NotReached { reason: reason.into() }));
         let lines = schemas.iter().map(|schema| self.0.remove(schema.as_str()).unwrap_or_else(|| missed(schema)));
         Report { lines: lines.collect(), elapsed: started.elapsed(), ..Report::default() }
     }
@@ -235,19 +236,17 @@ fn finish(run: &Run<'_>, line: &Line, failed: &AtomicUsize) {
 }
 
 fn is_over(run: &Run<'_>, failed: &AtomicUsize) -> bool {
-    run.is_stopped() || run.max_failures.is_some_and(|most| failed.load(Ordering::Relaxed) > most)
+    run.is_ended() || run.max_failures.is_some_and(|most| failed.load(Ordering::Relaxed) > most)
 }
 
 fn why_over(run: &Run<'_>, failed: &AtomicUsize) -> String {
     let failed = failed.load(Ordering::Relaxed);
-    if run.interrupt.is_some_and(Interrupt::is_cancelled) {
-        "the run was cancelled".into()
-    } else if run.is_stopped() {
-        "the run was stopped".into()
-    } else if run.max_failures.is_some_and(|most| failed > most) {
-        format!("the run ended after {failed} had failed,")
-    } else {
-        "the connection was lost".into()
+    match run.why_ended() {
+        Some(reason) => reason,
+        None if run.max_failures.is_some_and(|most| failed > most) => {
+            format!("the run ended after {failed} had failed, before its turn")
+        }
+        None => "the connection was lost before its turn".into(),
     }
 }
 

@@ -31,3 +31,5 @@ pub use set::{Migration, MigrationSet, Migrations};
 pub use survey::{SchemaStatus, State, survey, version};
 pub(crate) use watch::watched;
 pub use wave::Canary;
+
+pub use crate::pg::fleet_lock::Holder;

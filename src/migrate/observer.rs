@@ -1,4 +1,6 @@
-use super::Line;
+use std::time::Duration;
+
+use super::{Holder, Line};
 use crate::SchemaName;
 
 /// Is told how a run goes along. Every method does nothing unless it is written.
@@ -13,6 +15,13 @@ pub trait Observer: Sync {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Another run over the same database is waited for. Once for each that is.
+    Waiting {
+        /// Whose session holds the lock of the fleet.
+        holder: &'a Holder,
+        /// How long the run waits in all; `None` for as long as it takes.
+        at_most: Option<Duration>,
+    },
     /// So many tenants will be looked at.
     Started {
         /// How many.

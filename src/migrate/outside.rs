@@ -15,7 +15,7 @@ use crate::{
     Error, SchemaName,
     error::BoxError,
     pg::{
-        atomically, catalog, ddl, lock,
+        atomically, catalog, ddl, lock, pooler,
         scope::{self, TenantConn},
         statements,
     },
@@ -37,14 +37,20 @@ pub(super) fn perform(
     let is_taken = LANE.try_lock().is_err();
     let _lane = LANE.lock().unwrap_or_else(PoisonError::into_inner);
     // Who did not have to wait was under way already.
-    if is_taken && run.is_stopped() {
-        return Err(Error::NotReached { reason: "the run was stopped while others were in the lane".into() });
+    if is_taken
+        && run.is_ended()
+        && let Some(reason) = run.why_ended()
+    {
+        return Err(Error::NotReached { reason });
     }
+    // What follows needs one session, to its end.
+    let backend = pooler::backend(conn)?;
+    pooler::refuse_other(conn, backend)?;
     let mut session = scope::session(conn, schema)?;
     let before = lock::bounds(&mut session)?;
     lock::schema_for_session(&mut session, schema, run.lock_timeout, || run.is_stopped())?;
     session.batch_execute(&lock::bounding("SET", run.lock_timeout, run.statement_timeout))?;
-    let outcome = locked(run.number, &mut session, step);
+    let outcome = locked(run.number, &mut session, step, backend);
     // A connection that is lost has lost its lock and its settings, too.
     let ended = lock::restore(&mut session, "SET", &before);
     let released = lock::release(&mut session, schema);
@@ -53,7 +59,7 @@ pub(super) fn perform(
     released
 }
 
-fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>) -> Result<(), Error> {
+fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>, backend: i32) -> Result<(), Error> {
     let (schema, mark) = (&conn.schema().clone(), conn.mark().clone());
     let recorded = catalog::recorded(conn, schema)?;
     let is_recorded = recorded.iter().any(|version| version == step.migration.version());
@@ -64,7 +70,7 @@ fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>) -> Res
     let fail = |source: BoxError| failed(schema, step, source);
     let invalid = catalog::invalid_indexes(conn, schema)?;
     match step.script().map_err(fail)? {
-        Script::Sql(script) => one_by_one(conn, schema, script, &invalid).map_err(fail)?,
+        Script::Sql(script) => one_by_one(conn, schema, script, &invalid, backend).map_err(fail)?,
         Script::Rust => return Err(fail("it is written in Rust: such a migration runs in a transaction".into())),
         Script::Missing => return Err(fail("it has no script for this".into())),
     }
@@ -81,9 +87,17 @@ fn locked(number: Option<i64>, conn: &mut TenantConn<'_>, step: Step<'_>) -> Res
     })
 }
 
-fn one_by_one(conn: &mut PgConnection, schema: &SchemaName, script: &str, invalid: &[String]) -> Result<(), BoxError> {
+fn one_by_one(
+    conn: &mut PgConnection,
+    schema: &SchemaName,
+    script: &str,
+    invalid: &[String],
+    backend: i32,
+) -> Result<(), BoxError> {
     let statements = statements::split(script);
     for (at, statement) in statements.iter().enumerate() {
+        // Another session would have another path, and not the lock.
+        pooler::refuse_other(conn, backend)?;
         let index = statements::concurrent_index(statement);
         match &index {
             // Left by an attempt that was killed: no use to anybody, and in the way.

@@ -16,6 +16,8 @@ pub struct Report {
     pub edited: Vec<String>,
     /// Why the run is remembered without its end, if it is.
     pub unremembered: Option<String>,
+    /// Why the lock of the fleet was not held to the end, if it was not: another run may have been at work meanwhile.
+    pub lock_lost: Option<String>,
     /// How long it took.
     #[serde(serialize_with = "milliseconds", rename = "elapsed_ms")]
     pub elapsed: Duration,

@@ -3,10 +3,12 @@ use std::{mem, thread, time::Duration};
 use diesel::{PgConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
-use super::{Canary, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out, wave};
+use super::{
+    Canary, Event, Goal, Interrupt, Line, Migration, Migrations, Observer, Report, Set, Silent, carry_out, wave,
+};
 use crate::{
     Error, SchemaName,
-    pg::{closed::CLOSED_PATH, lock},
+    pg::{KEEP_OPEN, closed::CLOSED_PATH, fleet_lock::FleetLock, lock, pooler},
     quote, runs,
 };
 
@@ -37,6 +39,8 @@ pub struct Run<'a> {
     pub(crate) number: Option<i64>,
     /// What its connections call themselves, by which they are found when they are to be cancelled.
     pub(super) name: &'a str,
+    /// The lock of the fleet, without which no tenant is begun.
+    pub(super) lock: Option<&'a FleetLock>,
 }
 
 impl<'a> Run<'a> {
@@ -59,6 +63,7 @@ impl<'a> Run<'a> {
             record: true,
             number: None,
             name: "tenantry",
+            lock: None,
         }
     }
 
@@ -139,11 +144,16 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Sets how long to wait for another run over the same database to end. Defaults to not at all.
+    /// Sets how long to wait for another run of a [`Fleet`](crate::Fleet) over the same database to end. Defaults to
+    /// not at all; [`Duration::MAX`] is as long as it takes.
     ///
-    /// The lock belongs to a connection, so a run needs connections of its own, not a pooler's in transaction mode.
-    pub fn wait(mut self, patience: Duration) -> Self {
-        self.wait = patience;
+    /// An [`Event::Waiting`](super::Event::Waiting) tells for whom the run waits. Two runs are kept apart by a lock
+    /// that belongs to a connection, which is kept alive whatever idle timeouts the server has, and watched: when it is
+    /// lost, no tenant is begun until the lock is held again. If another run has begun by then, this one ends, and its
+    /// report says so ([`Report::lock_lost`]). So a run needs connections of its own: behind a pooler in transaction
+    /// mode it is refused, with [`Error::Pooler`].
+    pub fn wait(mut self, timeout: Duration) -> Self {
+        self.wait = timeout;
         self
     }
 
@@ -190,9 +200,12 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] when there is not even one connection to be had, and [`Error::Request`] for waves that
-    /// make no sense.
+    /// [`Error::Connect`] when there is not even one connection to be had, [`Error::Pooler`], and [`Error::Request`]
+    /// for waves that make no sense.
     pub fn tenants(&self, connect: &Connector<'_>, schemas: &[SchemaName]) -> Result<Report, Error> {
+        if self.lock.is_none() {
+            pooler::pair(connect)?;
+        }
         carry_out::on_many(self, connect, schemas)
     }
 
@@ -205,23 +218,53 @@ impl<'a> Run<'a> {
         self.interrupt.is_some_and(Interrupt::is_stopped)
     }
 
+    /// Whether no more tenants should be begun. Waits while the lock of the fleet is lost and may be taken again.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_stopped() || self.lock.is_some_and(|lock| !lock.is_held(|| self.is_stopped()))
+    }
+
+    /// Why no more tenants are begun, told of one that was not.
+    pub(super) fn why_ended(&self) -> Option<String> {
+        if self.interrupt.is_some_and(Interrupt::is_cancelled) {
+            Some("the run was cancelled before its turn".into())
+        } else if self.is_stopped() {
+            Some("the run was stopped before its turn".into())
+        } else {
+            self.lock.and_then(FleetLock::loss)
+        }
+    }
+
     /// Opens a connection that is known as this run's, whose path is closed, and that waits for no lock longer than the
     /// run does.
     pub(crate) fn open(&self, connect: &Connector<'_>) -> Result<PgConnection, Error> {
         let mut conn = connect()?;
-        let bounds = lock::bounding("SET", self.lock_timeout, None);
-        let name = quote::literal(self.name);
-        // The splitter of scripts reads literals in the standard way.
-        conn.batch_execute(&format!(
-            "SET application_name = {name}; SET search_path TO {CLOSED_PATH}; SET standard_conforming_strings = on; {bounds}"
-        ))?;
+        self.prepare(&mut conn)?;
         Ok(conn)
     }
 
-    /// The same run, remembered under this number.
-    pub(crate) fn numbered(mut self, number: Option<i64>) -> Self {
-        self.number = number;
-        self
+    /// Has a connection be known as this run's, stay open while it waits, and wait for no lock longer than the run does.
+    pub(crate) fn prepare(&self, conn: &mut PgConnection) -> Result<(), Error> {
+        let (name, bounds) = (quote::literal(self.name), lock::bounding("SET", self.lock_timeout, None));
+        // The splitter of scripts reads literals in the standard way.
+        let path = format!("SET search_path TO {CLOSED_PATH}; SET standard_conforming_strings = on");
+        Ok(conn.batch_execute(&format!("SET application_name = {name}; {path}; {bounds}; {KEEP_OPEN}"))?)
+    }
+
+    /// Takes the lock of the fleet on this connection.
+    pub(crate) fn lock_fleet(&self, conn: PgConnection) -> Result<FleetLock, Error> {
+        let at_most = (self.wait < Duration::MAX).then_some(self.wait);
+        FleetLock::take(
+            conn,
+            self.name,
+            self.wait,
+            || self.is_stopped(),
+            |holder| self.observer.on(&Event::Waiting { holder, at_most }),
+        )
+    }
+
+    /// The same run, remembered under this number, with the lock of the fleet.
+    pub(crate) fn with(self, number: Option<i64>, lock: &'a FleetLock) -> Self {
+        Self { number, lock: Some(lock), ..self }
     }
 
     /// Whether `public` is to be worked on before the tenants.

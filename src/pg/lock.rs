@@ -7,10 +7,10 @@ use std::{
 };
 
 use diesel::{
-    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
+    PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     dsl::sql,
-    select, sql_query,
+    select,
     sql_types::{Bool, Text},
 };
 
@@ -70,60 +70,6 @@ pub(crate) fn schema_for_session(
 /// Releases what [`schema_for_session`] took.
 pub(crate) fn release(conn: &mut PgConnection, schema: &SchemaName) -> Result<(), Error> {
     try_lock(conn, schema, "pg_advisory_unlock").map(|_| ())
-}
-
-/// Takes the lock that one run holds for all of a fleet, until the connection closes.
-///
-/// `give_up` is asked at every turn whether there is still a wish for it.
-pub(crate) fn fleet(conn: &mut PgConnection, patience: Duration, give_up: impl Fn() -> bool) -> Result<(), Error> {
-    let started = Instant::now();
-    loop {
-        let lock = sql::<Bool>(&format!("pg_catalog.pg_try_advisory_lock({FLEET})"));
-        if select(lock).get_result(conn)? {
-            return Ok(());
-        }
-        if started.elapsed() >= patience {
-            return Err(Error::RunInProgress { holder: fleet_holder(conn)? });
-        }
-        if give_up() {
-            return Err(Error::Stopped);
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// Whether a run holds the lock of the fleet, in this database.
-pub(crate) fn fleet_is_held(conn: &mut PgConnection) -> QueryResult<bool> {
-    let held = format!(
-        "EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database \
-         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = pg_catalog.current_database() \
-           AND (l.classid::bigint << 32 | l.objid::bigint) = {FLEET})"
-    );
-    select(sql::<Bool>(&held)).get_result(conn)
-}
-
-// Whoever calls may have any path.
-const FLEET: &str = "pg_catalog.hashtextextended('tenantry fleet', 0)";
-
-fn fleet_holder(conn: &mut PgConnection) -> QueryResult<String> {
-    #[derive(diesel::QueryableByName)]
-    struct Holder {
-        #[diesel(sql_type = Text)]
-        holder: String,
-    }
-    let holder: Option<Holder> = sql_query(format!(
-        "SELECT pg_catalog.format('role %s from %s, process %s of the server, since %s', a.usename, \
-                coalesce(pg_catalog.host(a.client_addr), 'this machine'), a.pid, \
-                pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ')) AS holder \
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid \
-         WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 1 \
-           AND a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() \
-           AND ((l.classid::bigint OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|) l.objid::bigint) \
-               OPERATOR(pg_catalog.=) {FLEET}",
-    ))
-    .get_result(conn)
-    .optional()?;
-    Ok(holder.map_or("one that has just ended".into(), |found| found.holder))
 }
 
 /// Bounds every wait for a lock of a row or a table, and every statement, until the end of the transaction.

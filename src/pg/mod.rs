@@ -4,11 +4,13 @@ pub(crate) mod catalog;
 pub(crate) mod closed;
 pub(crate) mod ddl;
 pub(crate) mod engine;
+pub(crate) mod fleet_lock;
 pub(crate) mod lexer;
 pub(crate) mod lock;
 pub(crate) mod messages;
 pub(crate) mod own;
 pub mod pool;
+pub(crate) mod pooler;
 pub mod scope;
 mod session;
 pub(crate) mod statements;
@@ -29,6 +31,11 @@ use diesel::{
 
 use crate::{Config, Error};
 
+/// The statement that has no idle timeout end the session, for one that may have to wait for others, or for an answer.
+/// PostgreSQL 13 does not have that setting.
+pub(crate) const KEEP_OPEN: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+     WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'";
+
 /// Opens one connection, with the settings' bound on waiting and, where the role may choose, messages in English.
 ///
 /// Outside of scopes a bare table name finds what [`Config::outside_scopes`] says: nothing, by default.
@@ -37,8 +44,15 @@ use crate::{Config, Error};
 ///
 /// [`Error::Connect`], on one line and without the password, and those of its first query.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
+    let mut conn = establish(config)?;
+    session::begin(&mut conn, config)?;
+    Ok(conn)
+}
+
+/// Opens one connection, and leaves its session as it is.
+fn establish(config: &Config) -> Result<PgConnection, Error> {
     let url = config.database_url.for_libpq(config.connect_timeout);
-    let mut conn = PgConnection::establish(&url).map_err(|error| {
+    PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {
                 let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -48,9 +62,7 @@ pub fn connect(config: &Config) -> Result<PgConnection, Error> {
             other => other.to_string(),
         };
         Error::Connect { url: config.database_url.to_string(), reason }
-    })?;
-    session::begin(&mut conn, config)?;
-    Ok(conn)
+    })
 }
 
 /// Runs the closure in a transaction or, inside one, in a savepoint: Diesel's `transaction`, rolled back on a

@@ -3,8 +3,8 @@
 use diesel::{PgConnection, r2d2::R2D2Connection};
 use r2d2::ManageConnection;
 
-use super::session;
-use crate::{Config, Error};
+use super::{pooler, session};
+use crate::{Config, Error, config::Pooler};
 
 /// A pool of connections that keep nothing of their last borrower.
 pub type Pool = r2d2::Pool<Manager>;
@@ -57,12 +57,13 @@ impl ManageConnection for Manager {
 
 /// Opens a pool of the settings' size, timeout and lifetime.
 ///
-/// One connection is opened first, so that a wrong password or address is told at once, in the server's
-/// own words, and not after the pool's timeout.
+/// Two connections are opened first, so that a wrong password or address is reported at once, in the server's own
+/// words, and not after the pool's timeout, and so that a pooler in transaction mode is noticed that the settings do
+/// not name.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`] or [`Error::Pool`].
+/// [`Error::Connect`], [`Error::Pooler`] or [`Error::Pool`].
 ///
 /// ```no_run
 /// use tenantry::{Config, pg::pool};
@@ -72,7 +73,10 @@ impl ManageConnection for Manager {
 /// # Ok::<(), tenantry::Error>(())
 /// ```
 pub fn open(config: Config) -> Result<Pool, Error> {
-    drop(super::connect(&config)?);
+    match config.pooler {
+        Pooler::Session => pooler::check(&config)?,
+        Pooler::Transaction => drop(super::connect(&config)?),
+    }
     let pool = r2d2::Pool::builder()
         .max_size(config.pool_size)
         .min_idle(Some(1))

@@ -1,12 +1,15 @@
 //! What a connection's session is when it is opened, and again whenever the pool lends it.
 
 use diesel::{
-    Connection, PgConnection,
+    Connection, PgConnection, RunQueryDsl,
     connection::{CacheSize, Instrumentation, InstrumentationEvent, SimpleConnection, get_default_instrumentation},
+    dsl::sql,
     result::{DatabaseErrorKind, Error as DieselError},
+    select,
+    sql_types::Bool,
 };
 
-use super::{closed::CLOSED_PATH, messages};
+use super::{closed::CLOSED_PATH, messages, pooler};
 use crate::{
     Config, Error,
     config::{OutsideScopes, Pooler},
@@ -21,7 +24,9 @@ pub(super) fn begin(conn: &mut PgConnection, config: &Config) -> Result<(), Erro
         Pooler::Transaction => conn.set_prepared_statement_cache_size(CacheSize::Disabled),
         Pooler::Session => {
             let canary = format!("PREPARE {CANARY} AS SELECT");
-            conn.batch_execute(&format!("{}; {canary}", set_path(config)))?;
+            if let Err(error) = conn.batch_execute(&format!("{}; {canary}", set_path(config))) {
+                return Err(if is_prepared(conn) { pooler::shared() } else { error.into() });
+            }
             // What is set for the session is reset when the connection is lent.
             let is_english = messages::ask_for_english(conn)?;
             let forward = get_default_instrumentation();
@@ -45,6 +50,17 @@ pub(super) fn reset(conn: &mut PgConnection, config: &Config) -> Result<(), Erro
     }
     Ok(())
 }
+
+/// Whether another client has prepared the statement, which a session of one's own cannot have when it begins.
+fn is_prepared(conn: &mut PgConnection) -> bool {
+    let there =
+        format!("EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.=) '{CANARY}')");
+    // A busy pooler may have each question answered by another of its connections.
+    (0..ASKED).any(|_| select(sql::<Bool>(&there)).get_result(conn).unwrap_or(false))
+}
+
+/// How often a connection is asked for what a pooler may have behind it.
+const ASKED: u32 = 16;
 
 /// Whether a statement that Diesel has prepared fails for as long as the connection lives.
 pub(super) fn has_stale_plans(conn: &mut PgConnection) -> bool {

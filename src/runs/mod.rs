@@ -8,4 +8,4 @@ mod remember;
 
 pub(crate) use recall::edited;
 pub use recall::{PastLine, PastRun, PastStep, applied, find, left, lines, list, steps, under_way};
-pub(crate) use remember::{Beginning, End, Step, begin, chose, end, forget_steps, insert_steps};
+pub(crate) use remember::{Beginning, End, Step, begin, chose, end, forget_steps, insert_steps, is_overtaken};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Error,
-    pg::{catalog, closed::reading, lock},
+    pg::{catalog, closed::reading, fleet_lock},
 };
 
 /// A run that was remembered.
@@ -105,7 +105,7 @@ pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
 ///
 /// Any other run without an end was killed, or could not record its end.
 pub fn under_way(conn: &mut PgConnection) -> QueryResult<Option<i64>> {
-    if !lock::fleet_is_held(conn)? {
+    if !fleet_lock::is_taken(conn)? {
         return Ok(None);
     }
     Ok(list(conn, 1)?.into_iter().find(|run| run.ended_at.is_none()).map(|run| run.id))

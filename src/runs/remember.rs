@@ -1,6 +1,8 @@
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl, sql_query,
-    sql_types::{Array, BigInt, Jsonb, Nullable, Text},
+    PgConnection, QueryResult, RunQueryDsl,
+    dsl::sql,
+    select, sql_query,
+    sql_types::{Array, BigInt, Bool, Jsonb, Nullable, Text},
 };
 use serde_json::Value;
 
@@ -56,6 +58,12 @@ pub(crate) fn begin(conn: &mut PgConnection, run: &Beginning<'_>) -> Result<i64,
             .get_result::<Row>(conn)
     };
     atomically(conn, begin).map(|row| row.id).map_err(|error| own::not_recorded(conn, &TABLES, error))
+}
+
+/// Whether another run than this one was the last to begin.
+pub(crate) fn is_overtaken(conn: &mut PgConnection, run: i64) -> QueryResult<bool> {
+    let overtaken = format!("EXISTS (SELECT FROM tenantry.run WHERE id OPERATOR(pg_catalog.>) {run}::pg_catalog.int8)");
+    select(sql::<Bool>(&overtaken)).get_result(conn)
 }
 
 /// Writes down which tenants were chosen, where that is not all of them.

@@ -327,13 +327,14 @@ fn fewer_connections_than_jobs_are_enough() {
     let tenants = names(30);
     let db = registered(tenants.iter().map(String::as_str));
     let asked = AtomicUsize::new(0);
-    // The first connection holds the lock and the second works; the helpers' are refused; the last one flushes.
+    // The first connection holds the lock, the second is the run's, and the third works; the helpers' are refused; the
+    // last one flushes.
     let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
-        2 | 3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        3 | 4 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(db.config()),
     };
     let report = domain::fleet().unwrap().run(&run().jobs(3), &connect).unwrap();
-    assert_eq!((report.count("migrated"), asked.load(Ordering::SeqCst)), (30, 5));
+    assert_eq!((report.count("migrated"), asked.load(Ordering::SeqCst)), (30, 6));
 }
 
 #[test]

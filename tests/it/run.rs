@@ -359,9 +359,10 @@ fn a_canary_that_was_not_reached_stops_the_rest() {
     let names = names(12);
     let tenants = with_table(names.iter().map(String::as_str), &[]);
     let (all, asked) = (table_and_column(), AtomicUsize::new(0));
-    // The worker of the canary loses its connection and gets no other; those of the rest would be well.
+    // Two look for a pooler. The worker of the canary loses its connection and gets no other; those of the rest would be
+    // well.
     let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
-        1..=30 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        3..=32 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(tenants.db.config()),
     };
     struct Cut<'t>(&'t Tenants);
@@ -473,8 +474,9 @@ fn a_wave_that_gets_no_connection_at_once_takes_nothing_from_the_report() {
     let names = names(10);
     let tenants = with_table(names.iter().map(String::as_str), &[]);
     let (all, asked) = (table_and_column(), AtomicUsize::new(0));
+    // Two look for a pooler, and one works on the canary.
     let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
-        1 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(tenants.db.config()),
     };
     let schemas: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -483,24 +485,26 @@ fn a_wave_that_gets_no_connection_at_once_takes_nothing_from_the_report() {
 }
 
 #[test]
-fn a_report_is_handed_out_although_the_connection_of_the_lock_was_lost() {
+fn a_report_is_handed_out_although_the_end_of_its_run_cannot_be_recorded() {
     struct Cut<'t>(&'t Tenants);
     impl Observer for Cut<'_> {
         fn on(&self, event: &Event<'_>) {
             if let Event::Finished(_) = event {
                 self.0.db.execute(
                     "public",
-                    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database d ON d.oid = database \
-                     WHERE locktype = 'advisory' AND datname = current_database()",
+                    "SELECT pg_terminate_backend(pid) FROM \
+                         (SELECT pid FROM pg_stat_activity \
+                          WHERE datname = current_database() AND application_name LIKE 'tenantry %' \
+                          ORDER BY backend_start OFFSET 1 LIMIT 1) AS second",
                 );
             }
         }
     }
     let tenants = with_table(["acme"], &[]);
     let (all, asked, cut) = (table_and_column(), AtomicUsize::new(0), Cut(&tenants));
-    // That of the lock, the worker's, the one that flushes, and then no other.
+    // That of the lock, that of the run, which is cut, the worker's, the one that flushes, and then no other.
     let connect = || match asked.fetch_add(1, Ordering::SeqCst) {
-        3 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
+        4 => Err(Error::Connect { url: "postgres://".into(), reason: "too many clients".into() }),
         _ => pg::connect(tenants.db.config()),
     };
     let directory = FixedList(vec!["acme".parse().unwrap()]);

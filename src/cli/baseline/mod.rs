@@ -2,12 +2,11 @@ mod text;
 
 use anyhow::Result;
 
-use super::{Health, confirm, output};
+use super::{Health, confirm, connect::connect, output};
 use crate::{
     Config, Error, Fleet,
     baseline::{Baseline, Line},
     directory::Listing,
-    pg,
 };
 
 /// Record schemas that other tools made as being at a version, after their structure was compared
@@ -45,7 +44,7 @@ impl Args {
             .public(self.public || !chosen)
             .force(self.force)
             .lock_timeout(config.lock_timeout);
-        let conn = &mut pg::connect(config)?;
+        let conn = &mut connect(config)?;
         // `public` alone needs no registry.
         let only_public = self.public && !chosen;
         let listing = if only_public { Listing::default() } else { fleet.directory.list(conn)? };

@@ -27,7 +27,9 @@ pub(in crate::cli) fn report(report: &Report, goal: &Goal) -> String {
             "warning: `tenantry runs` will show this run without its end, which could not be written: {reason}"
         ))
     });
-    let warnings = unremembered.unwrap_or_default() + &edited(&report.edited);
+    let lock_lost =
+        report.lock_lost.as_ref().map(|reason| safe::line(format!("warning: {reason}: look at what it did, too")));
+    let warnings = lock_lost.unwrap_or_default() + &unremembered.unwrap_or_default() + &edited(&report.edited);
     format!("{}{more}{warnings}{}\n", table.text(), counts(report, goal))
 }
 

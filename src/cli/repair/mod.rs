@@ -4,7 +4,7 @@ mod text;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::{Health, confirm::confirm, interrupt, output};
+use super::{Health, confirm::confirm, connect::connect, interrupt, output};
 use crate::{
     Config, Fleet,
     directory::TenantDirectory,
@@ -80,7 +80,7 @@ enum Verb {
 
 impl Args {
     pub(super) fn run(&self, fleet: Fleet<'_>, all: &dyn TenantDirectory, config: &Config) -> Result<Health> {
-        let conn = &mut pg::connect(config)?;
+        let conn = &mut connect(config)?;
         match &self.verb {
             Some(Verb::List { limit, json }) => return past::list(conn, *limit, *json),
             Some(Verb::Show { repair, json }) => return past::show(conn, *repair, *json),
@@ -94,17 +94,17 @@ impl Args {
             None => {}
         }
         // Whoever is chosen, all are looked at: a row may be another's too.
-        let connect = || pg::connect(config);
+        let workers = || pg::connect(config);
         let jobs = self.jobs.map_or_else(cores, usize::from);
         let doctor = Doctor::new(fleet.migrations, all, fleet.rules).only(KINDS.iter().copied()).jobs(jobs);
-        let found = doctor.run(&connect)?;
+        let found = doctor.run(&workers)?;
         let listing = all.list(conn)?;
         let mut repair = Repair::new(fleet.rules)
             .migrations(fleet.migrations)
             .remove_originals(self.remove_originals)
             .record(!self.no_record)
             .lock_timeout(config.lock_timeout)
-            .jobs(jobs, &connect)
+            .jobs(jobs, &workers)
             .findings(&found.findings);
         if !fleet.directory.is_whole() {
             repair = repair.only(fleet.directory.list(conn)?.schemas());

@@ -24,7 +24,7 @@ use crate::{
     Error, SchemaName,
     directory::{Listing, TenantEntry},
     migrate::Connector,
-    pg::{self, untrusted::Untrusted},
+    pg::{self, pooler, untrusted::Untrusted},
     structure::{self, Structure},
 };
 
@@ -100,7 +100,7 @@ impl<'v> Visit<'v> {
     }
 
     pub(super) fn run(mut self) -> Result<Report, Error> {
-        let mut conn = (self.crew.connect)()?;
+        let (mut conn, _) = pooler::pair(self.crew.connect)?;
         let all = self.pass(&mut conn, None)?;
         if !self.doubtful.is_empty() {
             // Whoever was written to, renamed or dropped while it was looked at has another chance.
