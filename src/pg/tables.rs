@@ -39,6 +39,9 @@ pub(crate) struct Column {
     /// Its type and the type's modifier: equal where, and only where, the types are the same.
     #[diesel(sql_type = Text)]
     pub(crate) kind: String,
+    /// Its collation's number, unless it is the database's.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    collation: Option<i64>,
     /// Computed from others: never written.
     #[diesel(sql_type = Bool)]
     pub(crate) generated: bool,
@@ -122,9 +125,13 @@ impl Tables {
         format!("{}{schema}.{}", if partitioned { "" } else { "ONLY " }, quote::identifier(table))
     }
 
+    fn column(&self, table: &str, column: &str) -> Option<&Column> {
+        self.columns(table).iter().find(|known| known.name == column)
+    }
+
     /// The type of a column.
     pub(crate) fn kind(&self, table: &str, column: &str) -> Option<&str> {
-        self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
+        self.column(table, column).map(|known| known.kind.as_str())
     }
 
     /// Whether the table is there with all of these columns.
@@ -134,13 +141,30 @@ impl Tables {
     }
 }
 
+/// A column of a row: the row's alias, the tables of its schema, the table and the column.
+type ColumnOf<'t> = (&'t str, &'t Tables, &'t str, &'t str);
+
 /// The condition that a column of one schema's table equals one of another's. Types that differ are compared as
 /// texts, since there may be no other way.
-pub(crate) fn equal(one: (&str, &Tables, &str, &str), other: (&str, &Tables, &str, &str)) -> String {
-    let (alias, tables, table, column) = one;
-    let (alias2, tables2, table2, column2) = other;
-    let cast = if tables.kind(table, column) == tables2.kind(table2, column2) { "" } else { "::text" };
-    format!("{alias}.{}{cast} = {alias2}.{}{cast}", quote::identifier(column), quote::identifier(column2))
+pub(crate) fn equal(one: ColumnOf<'_>, other: ColumnOf<'_>) -> String {
+    let are_alike = one.1.kind(one.2, one.3) == other.1.kind(other.2, other.3);
+    compare(one, other, if are_alike { "" } else { "::text" })
+}
+
+/// The condition that a column equals another, by whatever operator their types have.
+pub(crate) fn equal_as_they_are(one: ColumnOf<'_>, other: ColumnOf<'_>) -> String {
+    compare(one, other, "")
+}
+
+fn compare(one: ColumnOf<'_>, other: ColumnOf<'_>, cast: &str) -> String {
+    // PostgreSQL does not choose between two collations.
+    let collation = |(_, tables, table, column): ColumnOf<'_>| tables.column(table, column)?.collation;
+    let cast = match (collation(one), collation(other)) {
+        (Some(one), Some(other)) if one != other => "::text COLLATE \"C\"",
+        _ => cast,
+    };
+    let [one, other] = [one, other].map(|(alias, _, _, column)| format!("{alias}.{}{cast}", quote::identifier(column)));
+    format!("{one} = {other}")
 }
 
 /// Reads the structure of one schema, in three queries.
@@ -198,7 +222,8 @@ const RELATIONS: &str = "pg_catalog.pg_namespace n \
 
 // To read an expression takes the longer the more columns the table has: only those are read that may number it.
 const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
-        a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, a.attgenerated <> '' AS generated, \
+        a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, \
+        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog.\"default\"'::regcollation) THEN a.attcollation::int8 END AS collation, a.attgenerated <> '' AS generated, \
         a.attidentity <> '' AS identity, \
         a.attidentity <> '' OR CASE WHEN d.adbin::text LIKE \
             '%:funcid ' || 'pg_catalog.nextval(regclass)'::regprocedure::oid || ' %' \

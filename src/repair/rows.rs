@@ -29,16 +29,22 @@ pub(super) fn place(alias: &str) -> String {
 /// The condition that a row is at one of the places of a parameter; the first half finds it, the second makes sure.
 pub(super) fn is_at(alias: &str, parameter: usize) -> String {
     format!(
-        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest(${parameter}::text[]) place)) \
-         AND {} = ANY(${parameter}::text[])",
-        place(alias)
+        "{alias}.ctid = ANY(ARRAY(SELECT split_part(place, ' ', 2)::tid FROM unnest(${parameter}::text[]) place)) AND {}",
+        is_among(&place(alias), parameter)
     )
 }
 
-/// The condition that a row is at none of the places of a parameter: by the whole place alone, for which the server makes
-/// a table of them, as it does not for what is negated.
+/// The condition that a row is at none of the places of a parameter.
 pub(super) fn is_not_at(alias: &str, parameter: usize) -> String {
-    format!("({} = ANY(${parameter}::text[])) IS NOT TRUE", place(alias))
+    format!("NOT {}", is_among(&place(alias), parameter))
+}
+
+/// The condition that a text is among those of a parameter, of which there may be as many as there are rows.
+///
+/// `= ANY` compares with one after the other before PostgreSQL 14, and a join does where the planner expects few rows.
+/// In an object the server finds a key by binary search, whatever the plan.
+pub(super) fn is_among(text: &str, parameter: usize) -> String {
+    format!("(SELECT jsonb_object(${parameter}::text[], ${parameter}::text[])) ? ({text})")
 }
 
 /// The columns that are written: all but those that are computed.
@@ -65,9 +71,10 @@ pub(super) fn key_text(table: Option<&Table>, alias: &str) -> String {
             let parts = columns.join(", ");
             match columns.len() {
                 1 => format!("{parts}::text"),
-                // Commas in the values would let two keys look alike.
+                // Commas in the values would let two keys look alike. The columns may have collations of their own.
                 _ => format!(
-                    "CASE WHEN concat_ws('', {parts}) LIKE '%, %' THEN ROW({parts})::text ELSE concat_ws(', ', {parts}) END"
+                    "CASE WHEN concat_ws('', {parts}) COLLATE \"C\" LIKE '%, %' THEN ROW({parts})::text \
+                     ELSE concat_ws(', ', {parts}) COLLATE \"C\" END"
                 ),
             }
         }
