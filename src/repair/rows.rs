@@ -41,8 +41,8 @@ pub(super) fn is_not_at(alias: &str, parameter: usize) -> String {
 
 /// The condition that a text is among those of a parameter, of which there may be as many as there are rows.
 ///
-/// `= ANY` compares with one after the other before PostgreSQL 14, and a join does where the planner expects few rows.
-/// In an object the server finds a key by binary search, whatever the plan.
+/// Before PostgreSQL 14, `= ANY` compares with each of them in turn, as does a join of which the planner expects few
+/// rows. In a JSON object the server finds a key by binary search, whatever the plan.
 pub(super) fn is_among(text: &str, parameter: usize) -> String {
     format!("(SELECT jsonb_object(${parameter}::text[], ${parameter}::text[])) ? ({text})")
 }
