@@ -44,7 +44,9 @@ pub(super) fn is_not_at(alias: &str, parameter: usize) -> String {
 /// Before PostgreSQL 14, `= ANY` compares with each of them in turn, as does a join of which the planner expects few
 /// rows. In a JSON object the server finds a key by binary search, whatever the plan.
 pub(super) fn is_among(text: &str, parameter: usize) -> String {
-    format!("(SELECT jsonb_object(${parameter}::text[], ${parameter}::text[])) ? ({text})")
+    format!(
+        "(SELECT pg_catalog.jsonb_object(${parameter}::text[], ${parameter}::text[])) OPERATOR(pg_catalog.?) ({text})"
+    )
 }
 
 /// The columns that are written: all but those that are computed.
