@@ -4,7 +4,11 @@ use super::{
     Fix, Kind,
     draft::{Draft, plural},
 };
-use crate::{SchemaName, quote};
+use crate::{
+    SchemaName,
+    pg::tables::{Tables, equal_as_they_are},
+    quote,
+};
 
 /// Everything that is asked of one table's rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,22 +30,22 @@ pub(super) enum Check {
     Orphan {
         columns: Vec<String>,
         parent: String,
-        parent_columns: Vec<String>,
-        /// For each of them, the operator by which two are the same.
-        equals: Vec<String>,
+        /// The condition that the row `c` refers to the row `p` of the parent.
+        same: String,
         partitioned: bool,
         /// Whether the parent is found by an index.
         indexed: bool,
-        twin: Option<Partitioned>,
+        /// The same of the parent in `public`.
+        twin: Option<(Partitioned, String)>,
     },
     /// It names another tenant than this one as its owner.
     Owner { column: String },
     /// What it refers to is not in `public`.
-    Dangling { column: String, parent: String, parent_column: String, equals: String, indexed: bool, owner: bool },
+    Dangling { column: String, parent: String, same: String, indexed: bool, owner: bool },
     /// The sequence has not come as far.
     Sequence { column: String, sequence: String, start: i64, descends: bool },
-    /// `public` has a row of the same key: the same, or another.
-    Twin { key: Vec<String>, equals: Vec<String>, compared: Vec<String>, partitioned: Partitioned, same: bool },
+    /// `public` has a row `p` of the same key: the same, or another.
+    Twin { key: Vec<String>, same_key: String, compared: Vec<String>, partitioned: Partitioned, same: bool },
 }
 
 /// Whether a table's rows are in its partitions.
@@ -104,11 +108,10 @@ impl Check {
         let column = |name: &str| format!("c.{}", quote::identifier(name));
         Some(match self {
             Self::Null { column: name, .. } => format!("{} IS NULL", column(name)),
-            Self::Orphan { columns, parent, parent_columns, equals, partitioned, indexed, .. } => {
+            Self::Orphan { columns, parent, same, partitioned, indexed, .. } => {
                 let given: Vec<String> = columns.iter().map(|name| format!("{} IS NOT NULL", column(name))).collect();
                 let parent = format!("{}{}", only(*partitioned), quote::qualified(asked.schema.as_str(), parent));
-                let same = equal("p", parent_columns, "c", columns, equals);
-                format!("{} AND {}", given.join(" AND "), absent(&parent, &same, *indexed))
+                format!("{} AND {}", given.join(" AND "), absent(&parent, same, *indexed))
             }
             Self::Owner { column: name } => {
                 let id = asked.id.as_ref()?;
@@ -116,10 +119,9 @@ impl Check {
             }
             // A wrong owner is told as that.
             Self::Dangling { owner: true, .. } if asked.id.is_some() => return None,
-            Self::Dangling { column: name, parent, parent_column, equals, indexed, .. } => {
+            Self::Dangling { column: name, parent, same, indexed, .. } => {
                 let parent = quote::qualified("public", parent);
-                let same = format!("p.{} {equals} {}", quote::identifier(parent_column), column(name));
-                format!("{} IS NOT NULL AND {}", column(name), absent(&parent, &same, *indexed))
+                format!("{} IS NOT NULL AND {}", column(name), absent(&parent, same, *indexed))
             }
             Self::Sequence { column: name, sequence, start, descends } => {
                 let beyond = if *descends { "<" } else { ">" };
@@ -133,23 +135,21 @@ impl Check {
 
     /// Whether any row has one of the same key in `public`, as an aggregate over the rows.
     pub(super) fn has_twin(&self, table: &str) -> Option<String> {
-        let Self::Twin { key, equals, partitioned, .. } = self else { return None };
+        let Self::Twin { same_key, partitioned, .. } = self else { return None };
         let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
-        let same = equal("p", key, "c", key, equals);
-        Some(some(&format!("(SELECT true FROM {twin} p WHERE {same} LIMIT 1)")))
+        Some(some(&format!("(SELECT true FROM {twin} p WHERE {same_key} LIMIT 1)")))
     }
 
     /// The question to one row, where it needs the row of `public`.
     fn twin(&self, table: &str) -> Option<String> {
-        let Self::Twin { key, equals, compared, partitioned, same } = self else { return None };
+        let Self::Twin { same_key, compared, partitioned, same, .. } = self else { return None };
         let twin = format!("{}{}", only(*partitioned), quote::qualified("public", table));
         let row = |alias: &str| format!("ROW({})::text", listed(alias, compared));
         let comparison = if *same { "IS NOT DISTINCT FROM" } else { "IS DISTINCT FROM" };
         Some(format!(
-            "coalesce((SELECT {} {comparison} {} FROM {twin} p WHERE {} LIMIT 1), false)",
+            "coalesce((SELECT {} {comparison} {} FROM {twin} p WHERE {same_key} LIMIT 1), false)",
             row("p"),
             row("c"),
-            equal("p", key, "c", key, equals),
         ))
     }
 
@@ -163,13 +163,12 @@ impl Check {
         let condition = self.condition_in(table, asked)?;
         let from = table.from(asked.schema);
         let (example, more) = match self {
-            Self::Orphan { columns, parent, parent_columns, equals, twin, .. } => {
-                let there = |partitioned: &bool| {
+            Self::Orphan { columns, parent, twin, .. } => {
+                let there = |(partitioned, same): &(Partitioned, String)| {
                     format!(
-                        "(count(*) FILTER (WHERE EXISTS (SELECT FROM {}{} p WHERE {})))::text",
+                        "(count(*) FILTER (WHERE EXISTS (SELECT FROM {}{} p WHERE {same})))::text",
                         only(*partitioned),
                         quote::qualified("public", parent),
-                        equal("p", parent_columns, "c", columns, equals),
                     )
                 };
                 (texts("c", columns), twin.as_ref().map_or("'0'".into(), there))
@@ -309,11 +308,13 @@ pub(super) fn only(partitioned: bool) -> &'static str {
     if partitioned { "" } else { "ONLY " }
 }
 
-/// The condition that two rows have the same values in these columns, by these operators.
-pub(super) fn equal(one: &str, columns: &[String], other: &str, others: &[String], equals: &[String]) -> String {
-    let pairs = columns.iter().zip(others).zip(equals);
-    let equal = pairs
-        .map(|((c, o), equals)| format!("{one}.{} {equals} {other}.{}", quote::identifier(c), quote::identifier(o)));
+/// A row: its alias, the tables of its schema, and its table.
+pub(super) type RowOf<'t> = (&'t str, &'t Tables, &'t str);
+
+/// The condition that two rows have the same values in these columns.
+pub(super) fn equal(one: RowOf<'_>, columns: &[String], other: RowOf<'_>, others: &[String]) -> String {
+    let pairs = columns.iter().zip(others);
+    let equal = pairs.map(|(c, o)| equal_as_they_are((one.0, one.1, one.2, c), (other.0, other.1, other.2, o)));
     equal.collect::<Vec<_>>().join(" AND ")
 }
 
@@ -321,7 +322,8 @@ pub(super) fn equal(one: &str, columns: &[String], other: &str, others: &[String
 pub(super) fn texts(alias: &str, columns: &[String]) -> String {
     match columns {
         [one] => format!("{alias}.{}::text", quote::identifier(one)),
-        many => format!("concat('(', concat_ws(', ', {}), ')')", listed(alias, many)),
+        // The columns may have collations of their own.
+        many => format!("concat('(', concat_ws(', ', {}), ')') COLLATE \"C\"", listed(alias, many)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Kind, Rules,
-    check::{Check, TableChecks},
+    check::{Check, TableChecks, equal},
 };
 use crate::{
     pg::tables::{Key, Reference, Table, Tables},
@@ -42,7 +42,7 @@ impl Planner<'_> {
             let is_open = |reference: &&Reference| !(self.trust_foreign_keys && reference.holds);
             let own = references.iter().filter(|reference| reference.child == *name).filter(is_open);
             checks.extend(own.map(|reference| self.orphan(reference, tables)));
-            checks.extend(self.columns(name, table));
+            checks.extend(self.columns(name, table, tables));
             checks.extend(self.twins(name, table, &references, tables));
             checks.retain(|check| self.kinds.contains(&check.kind()));
             if !checks.is_empty() {
@@ -58,14 +58,17 @@ impl Planner<'_> {
         let public = &self.around.public;
         let twin = self.around.readable.contains(&reference.parent)
             && public.has(&reference.parent, &reference.parent_columns);
+        let same = |parents: &Tables| {
+            let (child, parent) = (("c", tables, &*reference.child), ("p", parents, &*reference.parent));
+            equal(parent, &reference.parent_columns, child, &reference.child_columns)
+        };
         Check::Orphan {
             columns: reference.child_columns.clone(),
             parent: reference.parent.clone(),
-            parent_columns: reference.parent_columns.clone(),
-            equals: equals(tables, &reference.parent, &reference.parent_columns),
+            same: same(tables),
             partitioned: parent.is_some_and(|parent| parent.partitioned),
             indexed: parent.is_some_and(|parent| is_indexed(parent, &reference.parent_columns)),
-            twin: twin.then(|| public.tables[&reference.parent].partitioned),
+            twin: twin.then(|| (public.tables[&reference.parent].partitioned, same(public))),
         }
     }
 
@@ -96,7 +99,7 @@ impl Planner<'_> {
         asked.map(|column| Check::Null { column: column.name.clone(), fills: fills(&column.name) }).collect()
     }
 
-    fn columns(&self, name: &str, table: &Table) -> Vec<Check> {
+    fn columns(&self, name: &str, table: &Table, tables: &Tables) -> Vec<Check> {
         let mut checks = Vec::new();
         let owner = self.rules.owner_column.as_ref();
         if let Some(owner) = owner.filter(|owner| table.columns.iter().any(|column| column.name == **owner)) {
@@ -107,12 +110,18 @@ impl Planner<'_> {
                 && self.around.public.has(&shared.parent, std::slice::from_ref(&shared.parent_column));
             if there && table.columns.iter().any(|column| column.name == shared.column) {
                 let parent = &self.around.public.tables[&shared.parent];
+                let column = std::slice::from_ref(&shared.parent_column);
+                let same = equal(
+                    ("p", &self.around.public, &shared.parent),
+                    column,
+                    ("c", tables, name),
+                    std::slice::from_ref(&shared.column),
+                );
                 checks.push(Check::Dangling {
                     column: shared.column.clone(),
                     parent: shared.parent.clone(),
-                    parent_column: shared.parent_column.clone(),
-                    equals: self.around.public.equals(&shared.parent, &shared.parent_column),
-                    indexed: is_indexed(parent, std::slice::from_ref(&shared.parent_column)),
+                    same,
+                    indexed: is_indexed(parent, column),
                     owner: owner == Some(&shared.column),
                 });
             }
@@ -137,21 +146,13 @@ impl Planner<'_> {
         let Some(key) = telling_key(name, table, references, tables, &self.around.public) else { return Vec::new() };
         let compared = compared(name, table, references, tables, &self.around.public);
         let partitioned = self.around.public.tables[name].partitioned;
-        let equals = equals(&self.around.public, name, key);
-        let twin = |same| Check::Twin {
-            key: key.to_vec(),
-            equals: equals.clone(),
-            compared: compared.clone(),
-            partitioned,
-            same,
+        let same_key = equal(("p", &self.around.public, name), key, ("c", tables, name), key);
+        let twin = |same| {
+            let (key, same_key, compared) = (key.to_vec(), same_key.clone(), compared.clone());
+            Check::Twin { key, same_key, compared, partitioned, same }
         };
         [true, false].map(twin).into()
     }
-}
-
-/// The operators by which the values of these columns are the same.
-pub(super) fn equals(tables: &Tables, table: &str, columns: &[String]) -> Vec<String> {
-    columns.iter().map(|column| tables.equals(table, column)).collect()
 }
 
 /// Whether a row is found by a key that these columns begin.

@@ -10,7 +10,7 @@ use diesel::{
 use super::{
     check::{equal, only, texts},
     contested::Contested,
-    plan::{Surroundings, compared, equals, telling_key},
+    plan::{Surroundings, compared, telling_key},
     rows::Answer,
 };
 use crate::{
@@ -75,10 +75,15 @@ impl Owned {
         let mut known = BTreeSet::new();
         for name in tables(&known).into_iter().filter(|name| around.public.has(name, &column)) {
             let column = quote::identifier(owner_column);
-            owned.add(&name, format!(
-                "SELECT p.tableoid AS place, p.ctid AS row, p.{column}::text AS owner FROM {} WHERE p.{column}::text = ANY ($1)",
-                from(around, &name, "p"),
-            ));
+            // The columns of several tables are put together, and may have collations of their own.
+            owned.add(
+                &name,
+                format!(
+                    "SELECT p.tableoid AS place, p.ctid AS row, p.{column}::text COLLATE \"C\" AS owner FROM {} \
+                     WHERE p.{column}::text IN (SELECT unnest($1::text[]))",
+                    from(around, &name, "p"),
+                ),
+            );
             known.insert(name);
         }
         owned.named = owned.tables.len();
@@ -231,7 +236,7 @@ impl Owned {
         let table = claim.tables.tables.get(name)?;
         let references = &claim.tables.references;
         let same = match telling_key(name, table, references, claim.tables, &around.public) {
-            Some(key) => equal("c", key, "p", key, &equals(&around.public, name, key)),
+            Some(key) => equal(("c", claim.tables, name), key, ("p", &around.public, name), key),
             None => {
                 let columns = compared(name, table, references, claim.tables, &around.public);
                 let row = |alias| format!("ROW({})::text", super::check::listed(alias, &columns));
@@ -272,7 +277,7 @@ impl Owned {
              JOIN {} ON {} JOIN o{number} o ON o.row = q.ctid AND o.place = q.tableoid",
             from(around, name, "p"),
             from(around, other, "q"),
-            equal("p", columns, "q", others, &equals(&around.public, name, columns)),
+            equal(("p", &around.public, name), columns, ("q", &around.public, other), others),
         ))
     }
 

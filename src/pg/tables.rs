@@ -42,6 +42,9 @@ pub(crate) struct Column {
     /// The operator by which two values of an extension's type are the same: no path of ours finds it.
     #[diesel(sql_type = Nullable<Text>)]
     equals: Option<String>,
+    /// Its collation's number, unless it is the database's.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    collation: Option<i64>,
     /// Computed from others: never written.
     #[diesel(sql_type = Bool)]
     pub(crate) generated: bool,
@@ -125,9 +128,13 @@ impl Tables {
         format!("{}{schema}.{}", if partitioned { "" } else { "ONLY " }, quote::identifier(table))
     }
 
+    fn column(&self, table: &str, column: &str) -> Option<&Column> {
+        self.columns(table).iter().find(|known| known.name == column)
+    }
+
     /// The type of a column.
     pub(crate) fn kind(&self, table: &str, column: &str) -> Option<&str> {
-        self.columns(table).iter().find(|known| known.name == column).map(|known| known.kind.as_str())
+        self.column(table, column).map(|known| known.kind.as_str())
     }
 
     /// The operator by which two values of this column are the same, for the closed path.
@@ -143,16 +150,37 @@ impl Tables {
     }
 }
 
+/// A column of a row: the row's alias, the tables of its schema, the table and the column.
+type ColumnOf<'t> = (&'t str, &'t Tables, &'t str, &'t str);
+
 /// The condition that a column of one schema's table equals one of another's. Types that differ are compared as
 /// texts, since there may be no other way.
-pub(crate) fn equal(one: (&str, &Tables, &str, &str), other: (&str, &Tables, &str, &str)) -> String {
-    let (alias, tables, table, column) = one;
-    let (alias2, tables2, table2, column2) = other;
-    let (cast, equals) = match tables.kind(table, column) == tables2.kind(table2, column2) {
-        true => ("", tables.equals(table, column)),
-        false => ("::text", "=".into()),
+pub(crate) fn equal(one: ColumnOf<'_>, other: ColumnOf<'_>) -> String {
+    compare(one, other, if are_alike(one, other) { "" } else { "::text" })
+}
+
+/// The condition that a column equals another, by whatever operator their types have.
+pub(crate) fn equal_as_they_are(one: ColumnOf<'_>, other: ColumnOf<'_>) -> String {
+    compare(one, other, "")
+}
+
+fn are_alike(one: ColumnOf<'_>, other: ColumnOf<'_>) -> bool {
+    one.1.kind(one.2, one.3) == other.1.kind(other.2, other.3)
+}
+
+fn compare(one: ColumnOf<'_>, other: ColumnOf<'_>, cast: &str) -> String {
+    // PostgreSQL does not choose between two collations.
+    let collation = |(_, tables, table, column): ColumnOf<'_>| tables.column(table, column)?.collation;
+    let cast = match (collation(one), collation(other)) {
+        (Some(one), Some(other)) if one != other => "::text COLLATE \"C\"",
+        _ => cast,
     };
-    format!("{alias}.{}{cast} {equals} {alias2}.{}{cast}", quote::identifier(column), quote::identifier(column2))
+    let equals = match cast.is_empty() && are_alike(one, other) {
+        true => one.1.equals(one.2, one.3),
+        false => "=".into(),
+    };
+    let [one, other] = [one, other].map(|(alias, _, _, column)| format!("{alias}.{}{cast}", quote::identifier(column)));
+    format!("{one} {equals} {other}")
 }
 
 /// Reads the structure of one schema, in three queries.
@@ -211,6 +239,7 @@ const RELATIONS: &str = "pg_catalog.pg_namespace n \
 // To read an expression takes the longer the more columns the table has: only those are read that may number it.
 const COLUMNS: &str = "SELECT n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'p' AS partitioned, \
         a.attname::text AS name, a.atttypid || ':' || a.atttypmod AS kind, a.attgenerated <> '' AS generated, \
+        CASE WHEN a.attcollation NOT IN (0, 'pg_catalog.\"default\"'::regcollation) THEN a.attcollation::int8 END AS collation, \
         CASE WHEN a.atttypid >= 16384 THEN ( \
             SELECT format('OPERATOR(%I.%s)', s.nspname, o.oprname) FROM pg_catalog.pg_type t \
             JOIN pg_catalog.pg_opclass k ON k.opcdefault \

@@ -193,8 +193,9 @@ impl Proposer<'_> {
                         row_number() OVER (PARTITION BY {content} ORDER BY {place}) AS number \
                  FROM {table} p) p \
              JOIN (SELECT {theirs} AS content, count(*) AS rows FROM {table_there} t GROUP BY 1) t USING (content) \
-             WHERE p.number <= t.rows AND p.place = ANY ($1)",
+             WHERE p.number <= t.rows AND {given}",
             place = rows::place("p"),
+            given = rows::is_among("p.place", 1),
             content = self.content(table, |name, filled| (!filled).then(|| rows::column("p", name))),
             theirs = self.content(table, |name, filled| (!filled).then(|| rows::column("t", name))),
             table = self.public.only("public", table),

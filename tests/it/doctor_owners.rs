@@ -2,7 +2,7 @@
 
 use tenantry::{
     directory::{FixedList, Glob, Only, Selected},
-    doctor::{Doctor, Finding, Fix, Report},
+    doctor::{Doctor, Finding, Fix, Kind, Report},
     domain::{self, Registry},
     pg,
     testing::TestDatabase,
@@ -148,4 +148,41 @@ fn where_the_directory_knows_no_ids_the_rules_tell_who_is_a_tenant() {
     rules.shared.clear();
     let doctor = Doctor::new(domain::migrations().unwrap(), &directory, &rules);
     assert_eq!(told(&run(&db, &doctor), "users_userprofile"), Vec::<String>::new(), "nobody can be certain");
+}
+
+#[test]
+fn columns_may_have_collations_of_their_own() {
+    let db = fleet();
+    for schema in ["public", "acme", "globex", "initech"] {
+        db.execute(
+            schema,
+            "ALTER TABLE business_business ADD tenant_id text COLLATE \"C\"; \
+             ALTER TABLE users_userprofile ALTER tenant_id TYPE text COLLATE \"POSIX\"; \
+             CREATE TABLE towns ( \
+                 country text COLLATE \"C\", name text COLLATE \"POSIX\", tenant_id text, PRIMARY KEY (country, name)); \
+             CREATE TABLE shops ( \
+                 country text COLLATE \"POSIX\", town text COLLATE \"C\", FOREIGN KEY (country, town) REFERENCES towns)",
+        );
+    }
+    profile(&db, "acme", B1);
+    db.execute(
+        "public",
+        "UPDATE business_business SET tenant_id = (SELECT tenant_id FROM users_userprofile); \
+         INSERT INTO towns VALUES ('AT', 'Wien')",
+    );
+    db.execute(
+        "acme",
+        "SET session_replication_role = replica; INSERT INTO shops VALUES ('AT', 'Wien'), ('BE', 'Gent')",
+    );
+    db.execute("globex", "INSERT INTO towns VALUES ('AT', 'Wien', (SELECT tenant_id FROM public.users_userprofile))");
+    let kinds = [Kind::Unreadable, Kind::Orphan, Kind::Stray, Kind::WrongOwner];
+    let report = run(&db, &Doctor::new(domain::migrations().unwrap(), &Registry, domain::rules()).only(kinds));
+    assert_eq!(report.not_compared, []);
+    let tables = ["business_business", "users_userprofile", "shops", "towns"];
+    insta::assert_snapshot!(tables.map(|table| told(&report, table).join("\n")).join("\n"), @r"
+    stray acme: 1 row of public.business_business belongs to it, and it does not have it
+    stray acme: 1 row of public.users_userprofile belongs to it, and it does not have it
+    orphan acme: 2 rows of shops refer by country, town to towns that is not there, 1 of them in public
+    wrong-owner globex: 1 row of towns belongs to tenant acme by tenant_id
+    ");
 }

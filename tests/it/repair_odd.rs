@@ -662,6 +662,21 @@ fn columns_of_one_key_may_have_collations_of_their_own() {
 }
 
 #[test]
+fn a_column_may_refer_to_one_of_another_collation() {
+    let db = fleet(
+        "CREATE TABLE towns (name text COLLATE \"C\" PRIMARY KEY); \
+         CREATE TABLE shops (town text COLLATE \"POSIX\" REFERENCES towns)",
+    );
+    db.execute("public", "INSERT INTO towns VALUES ('Wien')");
+    plant(&db, "acme", "INSERT INTO shops VALUES ('Wien')");
+    let report = run(&mut db.connect(), Repair::new(&Rules::default()).remove_originals(true));
+    assert_eq!(copied(&report, "acme"), [("towns".to_owned(), 1)]);
+    assert_eq!(of(&report, "acme").removed, [Copied { table: "towns".into(), rows: 1 }]);
+    let undone = Undo::new(report.repair.unwrap()).run(&mut db.connect()).unwrap();
+    assert_eq!(undone.tenants[0].result.as_ref().unwrap().removed, [Copied { table: "towns".into(), rows: 1 }]);
+}
+
+#[test]
 fn to_see_which_of_many_originals_are_needed_takes_no_longer_for_each_the_more_there_are() {
     let db = fleet("CREATE TABLE notes (id uuid PRIMARY KEY, answers uuid REFERENCES notes)");
     for schema in ["public", "acme"] {

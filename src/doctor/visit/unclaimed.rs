@@ -14,7 +14,8 @@ use crate::{
         draft::{Draft, plural},
         quiet::quietly,
     },
-    pg, quote,
+    pg::{self, tables::equal_as_they_are},
+    quote,
 };
 
 impl<'v> Visit<'v> {
@@ -57,10 +58,12 @@ impl<'v> Visit<'v> {
             None if !self.named_all || self.names.is_empty() => return None,
             None => String::new(),
             Some(shared) => format!(
-                "AND NOT EXISTS (SELECT FROM {} r WHERE r.{} = p.{})",
+                "AND NOT EXISTS (SELECT FROM {} r WHERE {})",
                 quote::qualified("public", &shared.parent),
-                quote::identifier(&shared.parent_column),
-                quote::identifier(column),
+                equal_as_they_are(
+                    ("r", &self.around.public, &shared.parent, &shared.parent_column),
+                    ("p", &self.around.public, name, column),
+                ),
             ),
         };
         let owner = format!("p.{}::text", quote::identifier(column));

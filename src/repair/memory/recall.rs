@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     Error, SchemaName,
     pg::{catalog, closed::reading},
+    repair::rows,
 };
 
 /// A repair that was remembered.
@@ -209,13 +210,13 @@ pub(in crate::repair) fn given_as_own(
     if keys.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let given: Vec<Row> = sql_query(
+    let given: Vec<Row> = sql_query(format!(
         "SELECT schema, key::text AS key FROM tenantry.repair_change m \
-         WHERE what = 'inserted' AND undone_at IS NULL AND \"table\" = $1 AND schema = ANY ($2) \
-           AND key::text = ANY ($3) \
+         WHERE what = 'inserted' AND undone_at IS NULL AND \"table\" = $1 AND schema = ANY ($2) AND {} \
            AND NOT EXISTS (SELECT FROM tenantry.repair_change n WHERE n.what = 'needed' AND n.repair = m.repair \
                            AND n.schema = m.schema AND n.\"table\" = m.\"table\" AND n.key = m.key)",
-    )
+        rows::is_among("key::text", 3),
+    ))
     .bind::<Text, _>(table)
     .bind::<Array<Text>, _>(tenants.iter().map(|schema| schema.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(keys.iter().copied().collect::<Vec<_>>())

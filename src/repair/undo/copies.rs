@@ -41,7 +41,7 @@ pub(super) fn unchanged(
         #[diesel(sql_type = Bool)]
         original: bool,
     }
-    let returned: Vec<String> = work
+    let come_back: Vec<String> = work
         .of(What::Deleted)
         .remove(table)
         .into_iter()
@@ -53,12 +53,13 @@ pub(super) fn unchanged(
         None => Vec::new(),
         Some(structure) => sql_query(format!(
             "SELECT u.id, {place} AS place, {image} @> u.after::jsonb AND {untouched} AS same, \
-                    {original} OR u.key::jsonb = ANY ($4::text[]::jsonb[]) AS original \
+                    {original} OR {returned} AS original \
              FROM {table} t JOIN unnest($1, $2, $3) u(id, key, after) ON {key} = u.key::jsonb {lock}",
             place = rows::place("t"),
             image = rows::image(structure, "t"),
             untouched = untouched(conn, work, table, &changes)?,
             original = has_original(work, table),
+            returned = rows::is_among("u.key", 4),
             key = rows::key_image(structure, "t"),
             table = work.tenant.only(&work.schema.quoted(), table),
             lock = if work.writes() { "FOR UPDATE OF t" } else { "" },
@@ -66,7 +67,7 @@ pub(super) fn unchanged(
         .bind::<Array<BigInt>, _>(changes.iter().map(|change| change.id).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(changes.iter().map(|change| change.key.to_string()).collect::<Vec<_>>())
         .bind::<Array<Text>, _>(changes.iter().map(|change| json(change.after.as_ref())).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(returned)
+        .bind::<Array<Text>, _>(come_back)
         .load(conn)?,
     };
     let mut by_change = BTreeMap::<i64, Vec<Match>>::new();
