@@ -75,7 +75,7 @@ fn forget_last(conn: &mut PgConnection, group: &[Task<'_>]) -> QueryResult<()> {
         recorded.get(task.schema.as_str()).is_some_and(is_recorded) == (step.direction == Direction::Up)
     };
     let steps = group.iter().flat_map(|task| task.steps.iter().map(move |step| (task, step)));
-    match steps.filter(|(task, step)| is_done(task, step)).last() {
+    match steps.rev().find(|(task, step)| is_done(task, step)) {
         Some((task, step)) => half_done::forget(None, conn, &task.schema, &[*step]),
         None => Ok(()),
     }

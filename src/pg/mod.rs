@@ -104,14 +104,16 @@ pub(crate) fn is_lost(conn: &mut PgConnection) -> bool {
     Manager::transaction_manager_status_mut(conn).transaction_depth().is_err()
 }
 
-/// Rolls back all that began since the depth was this. A panic inside Diesel's own `transaction` leaves that
-/// one open, so there may be more than one.
-pub(crate) fn roll_back_to(conn: &mut PgConnection, outside: u32) {
+/// Rolls back all that began since the depth was this, and returns whether that could be done. A panic inside Diesel's
+/// own `transaction` leaves that one open, so there may be more than one.
+pub(crate) fn roll_back_to(conn: &mut PgConnection, outside: u32) -> bool {
     while depth(conn) > outside {
         if let Err(error) = Manager::rollback_transaction(conn) {
-            // The connection is lost, and the server rolls back by itself: the first error is the one to tell.
+            // The connection is lost, and the server rolls back by itself: the first error is the one to report. Or
+            // there is no such savepoint any more.
             tracing::warn!(%error, "Could not roll back");
-            return;
+            return false;
         }
     }
+    !is_lost(conn)
 }

@@ -108,18 +108,18 @@ fn run<T, E: From<Error>>(
     };
     result.map_err(|failure| {
         let is_ended = matches!(failure, Failure::Scope(Error::TransactionEnded { .. }));
-        let is_committed = match begun {
-            Begun::Transaction => was_committed(conn, &mark, is_ended),
-            // So the transaction around it notices, too, that it was ended.
-            Begun::Nested(_) | Begun::Savepoint if is_ended => was_committed(conn, &mark, true),
+        let committed = match begun {
+            Begun::Transaction => was_committed(conn, &mark, is_ended).then_some(true),
+            // Without its savepoint, it is another transaction. The one around it notices so, too, that it was ended.
             Begun::Nested(_) | Begun::Savepoint => {
-                roll_back_to(conn, outside);
-                false
+                // Diesel reports success where there was no such savepoint, and leaves a failed transaction.
+                let is_ended = is_ended || !roll_back_to(conn, outside) || conn.batch_execute("SELECT 1").is_err();
+                (is_ended && conn.batch_execute("ROLLBACK").is_ok()).then_some(false)
             }
         };
-        match is_committed {
-            true => Error::TransactionEnded { schema, committed: true }.into(),
-            false => failure.into_error(),
+        match committed {
+            Some(committed) => Error::TransactionEnded { schema, committed }.into(),
+            None => failure.into_error(),
         }
     })
 }

@@ -89,6 +89,7 @@ impl Turn<'_> {
         // Before the lock was taken, another undo may have done it.
         let changes = memory::pending(conn, repair, schema.as_str())?;
         if !changes.iter().any(PastChange::is_of_something) {
+            open(conn, schema)?;
             return Ok(None);
         }
         untrusted::refuse(conn, &["public", schema.as_str()])?;
