@@ -110,9 +110,10 @@ pub enum Error {
         /// The scope's schema.
         schema: SchemaName,
     },
-    /// The transaction of a scope was ended inside it, by a COMMIT or ROLLBACK that was sent as SQL.
+    /// The transaction of a scope was ended inside it, by a COMMIT or ROLLBACK that was sent as SQL; or RESET ALL or
+    /// DISCARD ALL took away what the scope knows it by.
     #[error(
-        "the transaction in schema `{schema}` was ended inside its scope, by a COMMIT or ROLLBACK sent as SQL: \
+        "the transaction in schema `{schema}` was ended inside its scope, by a COMMIT, ROLLBACK or RESET ALL sent as SQL: \
          what was done before that {} committed, and what came after it was not in the scope",
         if *committed { "is" } else { "may be" }
     )]

@@ -17,6 +17,7 @@ use crate::{
         scope::{self, Mark, TenantConn},
         statements,
         transient::{self, Transient},
+        xact::Xact,
     },
 };
 
@@ -59,8 +60,7 @@ pub(super) fn advance<'m>(
     // What is left to do, once it is known.
     let mut left: Option<VecDeque<Step<'m>>> = None;
     loop {
-        // What is under way, and what was to come after it in the same transaction.
-        let mut begun = Vec::new();
+        let mut begun = Begun::default();
         match scope::transaction(conn, schema, |tenant| stage(run, tenant, left.clone(), &mut begun)) {
             Ok((finished, mut rest)) => {
                 done.extend(finished);
@@ -69,20 +69,41 @@ pub(super) fn advance<'m>(
                 done.push(step);
                 left = Some(rest);
             }
+            // Before all else: what it has recorded would pass for another migrator's.
+            Err(error) if begun.is_committed(conn) => {
+                half_done::forget(run.number, conn, schema, &begun.steps)?;
+                return Err(begun.failed(schema, true).unwrap_or(error));
+            }
             Err(error) if collisions < COLLISIONS && is_race(run, conn, schema, &error) => {
                 collisions += 1;
                 tracing::debug!(tenant.schema = %schema, error = %error.chain(), "Another migrator is in `{schema}`");
                 // Let the other one finish: each of its versions may collide with ours once more.
                 thread::sleep(Duration::from_millis(rand::random_range(10..50) << collisions));
             }
-            Err(Error::TransactionEnded { committed, .. }) if !begun.is_empty() => {
-                if committed && depth(conn) == 0 {
-                    half_done::forget(run.number, conn, schema, &begun)?;
-                }
-                return Err(failed(schema, begun[0], ended(committed)));
-            }
+            Err(error @ Error::TransactionEnded { .. }) => return Err(begun.failed(schema, false).unwrap_or(error)),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// What is under way in a transaction.
+#[derive(Default)]
+struct Begun<'m> {
+    xact: Option<Xact>,
+    /// The step that is under way, and what is to come after it in the same transaction.
+    steps: Vec<Step<'m>>,
+}
+
+impl Begun<'_> {
+    /// Whether the transaction was committed, although its end was never reached. A connection that is lost cannot be
+    /// asked.
+    fn is_committed(&self, conn: &mut PgConnection) -> bool {
+        depth(conn) == 0 && self.xact.as_ref().is_some_and(|xact| xact.is_committed(conn).unwrap_or(false))
+    }
+
+    /// The error of the step that has ended it.
+    fn failed(&self, schema: &SchemaName, committed: bool) -> Option<Error> {
+        self.steps.first().map(|step| failed(schema, *step, ended(committed)))
     }
 }
 
@@ -108,7 +129,7 @@ fn stage<'m>(
     run: &Run<'m>,
     tenant: &mut TenantConn<'_>,
     left: Option<VecDeque<Step<'m>>>,
-    begun: &mut Vec<Step<'m>>,
+    begun: &mut Begun<'m>,
 ) -> Result<(Vec<Step<'m>>, VecDeque<Step<'m>>), Error> {
     let schema = tenant.schema().clone();
     let nested = depth(tenant) > 1;
@@ -130,15 +151,18 @@ fn stage<'m>(
     while let Some(step) = left.pop_front_if(inside) {
         steps.push(step);
     }
+    if !steps.is_empty() {
+        begun.xact = Some(Xact::current(tenant)?);
+    }
     // First, since a script may take a role that cannot write it.
     if let (Some(number), false) = (run.number, steps.is_empty()) {
         tenant.batch_execute(&step::remember(number, &schema, &steps))?;
     }
     for (at, step) in steps.iter().enumerate() {
-        *begun = steps[at..].to_vec();
+        begun.steps = steps[at..].to_vec();
         perform(tenant, run.migrations, *step, engine).map_err(|source| failed(&schema, *step, source))?;
     }
-    begun.clear();
+    *begun = Begun::default();
     if let Some(before) = before {
         lock::restore(tenant, "SET LOCAL", &before)?;
     }
@@ -195,7 +219,7 @@ pub(super) fn failed(schema: &SchemaName, step: Step<'_>, source: BoxError) -> E
 /// Why a migration failed that ended its own transaction.
 fn ended(committed: bool) -> BoxError {
     let kept = if committed { ", and what it did before that stays done" } else { "" };
-    format!("it ended the transaction that it runs in{kept}: take its COMMIT or ROLLBACK out").into()
+    format!("it ended the transaction that it runs in{kept}: take its COMMIT, ROLLBACK or RESET ALL out").into()
 }
 
 /// Says what a script has broken, if it was the proof that failed.

@@ -17,6 +17,7 @@ pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
 pub(crate) mod untrusted;
+pub(crate) mod xact;
 
 use std::{
     num::NonZeroU32,

@@ -90,6 +90,10 @@ const ENDINGS: &[&[&str]] = &[
     // Tried again at once if it were taken for a passing error.
     &["CREATE TABLE half (i int); COMMIT", "DO $$ BEGIN RAISE 'deadlock detected'; END $$"],
     &["CREATE TABLE half (i int); COMMIT"],
+    // So that no setting tells of it.
+    &["CREATE TABLE half (i int)", "COMMIT", "RESET ALL", "SELECT 1/0"],
+    &["CREATE TABLE half (i int)", "COMMIT AND CHAIN", "RESET ALL", "SELECT 1/0"],
+    &["CREATE TABLE half (i int)", "COMMIT", "DISCARD ALL", "SELECT 1/0"],
 ];
 
 /// A migration that sends these statements, one after the other, by code of which nothing can be seen beforehand.

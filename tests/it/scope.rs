@@ -1,4 +1,8 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use diesel::{
     Connection, PgConnection, RunQueryDsl,
@@ -555,4 +559,71 @@ fn a_tenant_does_not_decide_the_proof_of_its_own_scope() {
         Ok::<_, Error>(tenant.batch_execute("SET LOCAL search_path = acme, public")?)
     });
     assert!(matches!(result, Err(Error::LeftScope { .. })), "{result:?}");
+}
+
+#[test]
+fn a_panic_after_the_transaction_was_ended_by_hand_leaves_nothing_open() {
+    for begin in ["BEGIN", "SELECT 1"] {
+        let (db, acme, globex) = two_tenants();
+        let conn = &mut db.connect();
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            scope::transaction(conn, &acme, |tenant| -> Result<(), Error> {
+                tenant.batch_execute("ROLLBACK")?;
+                tenant.batch_execute(begin)?;
+                tenant.batch_execute("SET search_path = acme")?;
+                let _ = note(tenant, "abandoned");
+                panic!("inside")
+            })
+        }));
+        assert!(panic.is_err());
+        scope::transaction(conn, &globex, |tenant| note(tenant, "g")).unwrap();
+        let abandoned = if begin == "BEGIN" { NOTHING } else { vec!["abandoned".to_owned()] };
+        assert_eq!((notes(&db, "acme"), notes(&db, "Globex-2")), (abandoned, vec!["g".into()]), "{begin}");
+    }
+}
+
+#[test]
+fn a_scope_that_loses_its_settings_is_rolled_back() {
+    let (db, acme, _) = two_tenants();
+    let conn = &mut db.connect();
+    let result = scope::transaction(conn, &acme, |tenant| {
+        note(tenant, "a")?;
+        Ok::<_, Error>(tenant.batch_execute("RESET ALL")?)
+    });
+    check_ended(result, false, "RESET ALL");
+    assert_eq!(notes(&db, "acme"), NOTHING);
+}
+
+#[test]
+fn a_schema_that_is_renamed_while_scopes_enter_is_missing_or_there_and_nothing_else() {
+    let (db, acme, _) = two_tenants();
+    let done = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            let conn = &mut db.connect();
+            while !done.load(Ordering::Relaxed) {
+                conn.batch_execute("ALTER SCHEMA acme RENAME TO away").unwrap();
+                conn.batch_execute("ALTER SCHEMA away RENAME TO acme").unwrap();
+            }
+        });
+        let conn = &mut db.connect();
+        let (mut there, mut missing) = (0, 0);
+        for _ in 0..100_000 {
+            if there >= 200 && missing >= 200 {
+                break;
+            }
+            match scope::transaction(conn, &acme, |_| Ok::<_, Error>(())) {
+                Ok(()) => there += 1,
+                Err(Error::MissingSchema { .. }) => missing += 1,
+                // Renamed while it was inside.
+                Err(Error::LeftScope { .. } | Error::SchemaReplaced { .. }) => {}
+                Err(other) => {
+                    done.store(true, Ordering::Relaxed);
+                    panic!("{other}")
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(there >= 200 && missing >= 200, "it was there {there} times, and missing {missing} times");
+    });
 }

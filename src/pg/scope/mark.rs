@@ -40,7 +40,7 @@ impl Mark {
 
     /// The statements that set the mark of a group, whose transaction has begun.
     pub(crate) fn set(&self) -> String {
-        format!("SET {COMMITTED} TO '{}'; SET LOCAL {MARK} TO {}", self.number, quote::literal(&self.words()))
+        format!("SET {COMMITTED} TO '{}'; SET LOCAL {MARK} TO '{}'", self.number, self.words())
     }
 
     /// What the setting begins with; all of it, where there is no oid.
@@ -48,12 +48,11 @@ impl Mark {
         format!("{} {} ", self.kind, self.number)
     }
 
-    /// An expression for what the setting should be.
-    pub(super) fn value(&self, schema: &SchemaName) -> String {
-        let words = quote::literal(&self.words());
+    /// Expressions for the parts of what the setting should be.
+    pub(super) fn parts(&self, schema: &SchemaName) -> String {
         match self.has_oid {
-            true => format!("pg_catalog.concat({words}, {})", oid(schema)),
-            false => format!("{words}::pg_catalog.text"),
+            true => format!("'{}', pg_catalog.to_regnamespace({})::pg_catalog.oid", self.words(), literal(schema)),
+            false => format!("'{}'", self.words()),
         }
     }
 
@@ -69,17 +68,18 @@ impl Mark {
     /// Checks what was found in a scope, or at its end.
     pub(super) fn check(&self, schema: &SchemaName, found: &Found) -> Result<(), Error> {
         let schema = schema.clone();
-        let oid = found.oid.filter(|_| self.has_oid).map(|oid| oid.to_string()).unwrap_or_default();
         match found.mark.strip_prefix(&self.words()) {
             None => Err(Error::TransactionEnded { schema, committed: false }),
             Some(_) if !found.is_alone => Err(Error::LeftScope { schema, path: found.path.clone() }),
-            Some(entered) if entered != oid => Err(Error::SchemaReplaced { schema }),
+            Some(entered) if found.oid.is_some_and(|oid| entered != oid.to_string()) => {
+                Err(Error::SchemaReplaced { schema })
+            }
             Some(_) => Ok(()),
         }
     }
 }
 
-/// An expression for the oid of the schema that has this name now; null where there is none.
-pub(super) fn oid(schema: &SchemaName) -> String {
-    format!("pg_catalog.to_regnamespace({})::pg_catalog.oid", quote::literal(&schema.quoted()))
+/// The quoted name, as a text.
+pub(super) fn literal(schema: &SchemaName) -> String {
+    quote::literal(&schema.quoted())
 }

@@ -93,7 +93,13 @@ fn run<T, E: From<Error>>(
     let conn = tenant.conn();
     let result = match result {
         Err(panic) => {
-            roll_back_to(conn, outside);
+            let is_ended = depth(conn) <= outside;
+            if (!roll_back_to(conn, outside) || is_ended)
+                && let Err(error) = conn.batch_execute("ROLLBACK")
+            {
+                // Another transaction may have been begun by hand, of which Diesel does not know.
+                tracing::warn!(%error, "Could not roll back");
+            }
             resume_unwind(panic)
         }
         Ok(_) if !is_lost(conn) && depth(conn) <= outside => {
@@ -140,15 +146,16 @@ impl<E: From<Error>> Failure<E> {
 }
 
 fn enter(conn: &mut PgConnection, schema: &SchemaName, mark: &Mark) -> Result<Begun, Error> {
-    // Functions are cheaper than operators, which the server would choose among many, and cheaper with their schema,
-    // without which a tenant's own might be taken.
+    // Statements that only set are cheaper than set_config(), and functions than operators, which the server would
+    // choose among many: together that is most of what a scope costs. Without its schema, a tenant's own function might
+    // be taken.
     let begin = format!(
-        "BEGIN; {path}; SELECT pg_catalog.set_config('{COMMITTED}', '{number}', false), \
-         pg_catalog.set_config('{MARK}', {value}, true), pg_catalog.int4div(1, pg_catalog.int4(coalesce(\
-         pg_catalog.nameeq(pg_catalog.current_schema(), {name}), false)))",
+        "BEGIN; {path}; SET {COMMITTED} TO '{number}'; \
+         SELECT pg_catalog.set_config('{MARK}', pg_catalog.concat({mark}), true), pg_catalog.int4div(1, \
+         pg_catalog.int4(coalesce(pg_catalog.nameeq(pg_catalog.current_schema(), {name}), false)))",
         path = ddl::set_path(schema),
         number = mark.number,
-        value = mark.value(schema),
+        mark = mark.parts(schema),
         name = quote::literal(schema.as_str()),
     );
     match Manager::begin_transaction_sql(conn, &begin) {
