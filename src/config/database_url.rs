@@ -1,6 +1,6 @@
 //! [`DatabaseUrl`]: where the database is, with a password that stays out of logs.
 
-use std::{cmp::Reverse, fmt, str::FromStr, time::Duration};
+use std::{cmp::Reverse, fmt, iter, str::FromStr, time::Duration};
 
 use crate::Error;
 
@@ -13,16 +13,27 @@ use crate::Error;
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// What libpq is given: the URL, with a bound on waiting for a server that does not answer.
+    /// What libpq is given: the URL, with bounds on waiting for a server that does not answer or is not there any more.
+    /// Those that the URL has itself stay.
     pub(crate) fn for_libpq(&self, connect_timeout: Duration) -> String {
-        let url = &self.0;
-        let seconds = connect_timeout.as_secs().max(2);
-        if url.contains("connect_timeout") {
-            url.clone()
-        } else if !is_uri(url) {
-            format!("{url} connect_timeout={seconds}")
-        } else {
-            format!("{url}{}connect_timeout={seconds}", if url.contains('?') { '&' } else { '?' })
+        let connect_timeout = ("connect_timeout", connect_timeout.as_secs().max(2).to_string());
+        let bounds = iter::once(connect_timeout).chain(SILENCE.map(|(name, value)| (name, value.to_owned())));
+        let own = self.parameters();
+        bounds.filter(|(name, _)| !own.contains(name)).fold(self.0.clone(), |url, (name, value)| {
+            if !is_uri(&url) {
+                // At the end, a backslash of the last value would take it for a part of that.
+                return format!("{name}={value} {url}");
+            }
+            let mark = if uri_query(&url).is_empty() { '?' } else { '&' };
+            format!("{url}{mark}{name}={value}")
+        })
+    }
+
+    /// The names of the parameters that the URL has.
+    fn parameters(&self) -> Vec<&str> {
+        match is_uri(&self.0) {
+            true => uri_query(&self.0).split(['?', '&']).map(|pair| split_before(pair, '=').0).collect(),
+            false => pairs(&self.0).iter().map(|(name, _)| *name).collect(),
         }
     }
 
@@ -102,6 +113,13 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
+/// How libpq notices that the server, or the way to it, is gone without a word. A connection that is silent while a
+/// statement runs is asked by keepalives, which the server's system answers, so a statement may take as long as it
+/// likes. Those do not ask while something that was sent has not arrived: then `tcp_user_timeout` counts, in
+/// milliseconds. A connection through a Unix socket ignores all of them.
+const SILENCE: [(&str, &str); 4] =
+    [("tcp_user_timeout", "15000"), ("keepalives_idle", "5"), ("keepalives_interval", "5"), ("keepalives_count", "3")];
+
 fn is_uri(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
@@ -160,6 +178,12 @@ const OPEN: [&str; 29] = [
 /// Those whose values may be secrets, or, as `options` may, hold some.
 const CLOSED: [&str; 5] = ["options", "passfile", "password", "service", "sslpassword"];
 
+/// The parameters of a URI, from the `?` on.
+fn uri_query(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    split_before(&rest[userinfo(rest).len()..], '?').1
+}
+
 fn uri_parts(url: &str) -> Vec<Part<'_>> {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
     let userinfo = userinfo(rest);
@@ -184,16 +208,28 @@ fn uri_parts(url: &str) -> Vec<Part<'_>> {
 }
 
 fn pair_parts(text: &str) -> Vec<Part<'_>> {
-    let (mut parts, mut rest) = (Vec::new(), text);
+    let part = |text| Part { text, is_open: true };
+    let mut parts = Vec::new();
+    for (name, value) in pairs(text) {
+        if !parts.is_empty() {
+            parts.push(part(" "));
+        }
+        parts.extend(parameter(name, value, "="));
+    }
+    parts
+}
+
+/// The names and values of libpq's `key=value` form, values as they are written.
+fn pairs(text: &str) -> Vec<(&str, &str)> {
+    let (mut pairs, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
         let (name, after) = split_before(rest, '=');
         let value = after.strip_prefix('=').unwrap_or(after).trim_start();
         let (value, others) = value.split_at(pair_value_len(value));
-        parts.extend(parameter(name.trim(), value, "="));
+        pairs.push((name.trim(), value));
         rest = others.trim_start();
-        parts.push(Part { text: if rest.is_empty() { "" } else { " " }, is_open: true });
     }
-    parts
+    pairs
 }
 
 /// A parameter in parts. A name that libpq does not know may be a secret too.
@@ -342,6 +378,8 @@ fn check_pairs(text: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use diesel::{Connection, PgConnection};
+
     use super::*;
 
     #[track_caller]
@@ -476,10 +514,36 @@ mod tests {
     fn waiting_for_a_silent_server_is_bounded_unless_the_url_says_otherwise() {
         let four = Duration::from_secs(4);
         let given = |url: &str| url.parse::<DatabaseUrl>().unwrap().for_libpq(four);
-        assert_eq!(given("postgres://db/app"), "postgres://db/app?connect_timeout=4");
-        assert_eq!(given("postgres://db/app?sslmode=require"), "postgres://db/app?sslmode=require&connect_timeout=4");
-        assert_eq!(given("host=db"), "host=db connect_timeout=4");
-        assert_eq!(given("postgres://db/app?connect_timeout=9"), "postgres://db/app?connect_timeout=9");
+        let silence = "tcp_user_timeout=15000&keepalives_idle=5&keepalives_interval=5&keepalives_count=3";
+        assert_eq!(given("postgres://db/app"), format!("postgres://db/app?connect_timeout=4&{silence}"));
+        assert_eq!(
+            given("postgres://app:connect_timeout?x=1@db/app?sslmode=require"),
+            format!("postgres://app:connect_timeout?x=1@db/app?sslmode=require&connect_timeout=4&{silence}")
+        );
+        assert_eq!(
+            given("postgres://app:1?x=1@db/app"),
+            format!("postgres://app:1?x=1@db/app?connect_timeout=4&{silence}")
+        );
+        assert_eq!(
+            given("postgres://db/app?connect_timeout=9&keepalives_idle=60&tcp_user_timeout=0"),
+            "postgres://db/app?connect_timeout=9&keepalives_idle=60&tcp_user_timeout=0&keepalives_interval=5&keepalives_count=3"
+        );
+        assert_eq!(
+            given("host=db tcp_user_timeout = 0 password='connect_timeout=9' user=a\\"),
+            "keepalives_count=3 keepalives_interval=5 keepalives_idle=5 connect_timeout=4 \
+             host=db tcp_user_timeout = 0 password='connect_timeout=9' user=a\\"
+        );
+    }
+
+    #[test]
+    fn libpq_takes_what_is_added_to_a_url() {
+        // Nothing answers there, so what libpq complains of is not the text.
+        for url in ["postgres://u@127.0.0.1:1/d", "host=127.0.0.1 port=1", "postgres://u@%2Fnowhere/d", "host=/nowhere"]
+        {
+            let url = url.parse::<DatabaseUrl>().unwrap().for_libpq(Duration::from_secs(4));
+            let Err(error) = PgConnection::establish(&url) else { panic!("{url}") };
+            assert!(error.to_string().contains("failed: "), "{url}: {error}");
+        }
     }
 
     #[test]

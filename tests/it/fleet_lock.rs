@@ -23,6 +23,7 @@ use tenantry::{
 
 use crate::{
     cli::{MIGRATE_ALL, TENANTRY, run, run_with},
+    pgbouncer::PgBouncer,
     support::{Tenants, migrated, migrations, outcomes, tenant},
 };
 
@@ -192,6 +193,36 @@ fn a_run_does_not_go_on_where_another_has_begun_since() {
     let report = tenants.run(&one_by_one(&all).observer(&lose), &all).unwrap();
     assert_eq!(outcomes(&report)[5], "t4 not reached");
     assert!(report.lock_lost.as_ref().is_some_and(|lost| lost.ends_with("another run has begun since")), "{report:?}");
+    assert_eq!(db.texts(HOLDERS), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_does_not_take_a_session_of_its_own_for_another_runs() {
+    let tenants = Tenants::new(["t0", "t1"]);
+    let (all, db) = (slow(), &tenants.db);
+    // It keeps the session of a connection that was closed, with its lock, and lends the next one another session.
+    let keeping = ["server_reset_query =", "server_round_robin = 1", "default_pool_size = 20"];
+    let bouncer = PgBouncer::start(db, "session", &keeping);
+    let (config, opened) = (bouncer.config(db), AtomicUsize::new(0));
+    let mut idle: Vec<_> = (0..12).map(|_| bouncer.connect(db)).collect();
+    idle.iter_mut().for_each(|client| client.batch_execute("SELECT 1").unwrap());
+    drop(idle);
+    let connect = || {
+        opened.fetch_add(1, Ordering::SeqCst);
+        pg::connect(&config)
+    };
+    let lose = After(AtomicUsize::new(1), || {
+        // So that it cannot be known whether another run has begun since.
+        db.execute("tenantry", "ALTER TABLE run RENAME TO hidden");
+        let before = opened.load(Ordering::SeqCst);
+        end_holder(db);
+        until("it is not tried again", || opened.load(Ordering::SeqCst) >= before + 2);
+        db.execute("tenantry", "ALTER TABLE hidden RENAME TO run");
+    });
+    let directory = FixedList(vec!["t0".parse().unwrap(), "t1".parse().unwrap()]);
+    let fleet = Fleet { migrations: &all, directory: &directory, rules: domain::rules() };
+    let report = fleet.run(&one_by_one(&all).observer(&lose), &connect).unwrap();
+    assert_eq!((report.count("migrated"), report.lock_lost), (3, None));
     assert_eq!(db.texts(HOLDERS), Vec::<String>::new());
 }
 

@@ -28,6 +28,7 @@ mod outside;
 mod pgbouncer;
 mod planted;
 mod pool;
+mod pooled_rows;
 mod pooler;
 mod poor_server;
 mod repair;

@@ -79,9 +79,14 @@ impl PgBouncer {
 
     /// Has it open all of its connections to the server.
     pub fn open_all(&self, db: &TestDatabase) {
+        self.lend_all(db).iter_mut().for_each(|client| client.batch_execute("COMMIT").unwrap());
+    }
+
+    /// Clients that have all of its connections to the server, one each, in a transaction.
+    pub fn lend_all(&self, db: &TestDatabase) -> Vec<PgConnection> {
         let mut clients: Vec<PgConnection> = (0..SERVERS).map(|_| self.connect(db)).collect();
         clients.iter_mut().for_each(|client| client.batch_execute("BEGIN").unwrap());
-        clients.iter_mut().for_each(|client| client.batch_execute("COMMIT").unwrap());
+        clients
     }
 }
 

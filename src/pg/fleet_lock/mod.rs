@@ -3,8 +3,10 @@
 
 mod holder;
 mod session;
+mod standing;
 
 use std::{
+    mem,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +19,8 @@ use diesel::{PgConnection, QueryResult};
 
 pub use holder::Holder;
 use holder::holder;
-use session::{Connect, Interloper, LEASE, PULSE, Pulse, RETAKE, Session, Standing};
+use session::{Connect, Interloper, PULSE, Pulse, Session};
+use standing::{LEASE, Standing};
 
 use super::pooler;
 use crate::Error;
@@ -98,19 +101,20 @@ impl FleetLock {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = Instant::now();
         match session.pulse() {
-            Pulse::Alive => self.set(Standing::Held(asked)),
+            Pulse::Alive => drop(self.set(Standing::Held(asked))),
             // Cancelled, perhaps: the next answer shows.
             Pulse::Unclear => {}
-            Pulse::Elsewhere => self.set(Standing::Gone(format!("because {}", pooler::changed()))),
+            Pulse::Elsewhere => drop(self.set(Standing::Gone(format!("because {}", pooler::changed())))),
             Pulse::Lost => {
                 tracing::warn!("The connection that holds the lock of the fleet is lost");
-                self.set(Standing::Lost);
-                let standing = session.retake(connect, interloper, &self.done);
-                match &standing {
-                    Standing::Gone(reason) => tracing::error!(reason, "The lock of the fleet is lost"),
-                    _ => tracing::info!("The lock of the fleet is held again"),
+                if self.set(Standing::Lost) {
+                    let standing = session.retake(connect, interloper, &self.done);
+                    match &standing {
+                        Standing::Gone(reason) => tracing::error!(reason, "The lock of the fleet is lost"),
+                        _ => tracing::info!("The lock of the fleet is held again"),
+                    }
+                    self.set(standing);
                 }
-                self.set(standing);
             }
         }
     }
@@ -119,15 +123,10 @@ impl FleetLock {
     pub(crate) fn is_held(&self, give_up: impl Fn() -> bool) -> bool {
         let mut standing = self.standing();
         loop {
-            match &*standing {
-                Standing::Held(at) if at.elapsed() < LEASE => return true,
-                Standing::Held(at) if at.elapsed() > LEASE + RETAKE => {
-                    let silence = at.elapsed().as_secs();
-                    *standing = Standing::Gone(format!("because its connection has not answered for {silence} s"));
-                }
-                Standing::Gone(_) | Standing::Released => return false,
-                _ if give_up() => return false,
-                _ => {
+            match standing.is_held(Instant::now()) {
+                Some(is_held) => return is_held,
+                None if give_up() => return false,
+                None => {
                     let waited = self.changed.wait_timeout(standing, PULSE);
                     standing = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
@@ -152,21 +151,25 @@ impl FleetLock {
     fn let_go(&mut self) -> Option<String> {
         let loss = self.loss();
         let standing = self.standing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(standing, Standing::Held(_) | Standing::Lost) {
-            return loss;
+        if matches!(mem::replace(standing, Standing::Released), Standing::Released) {
+            return None;
         }
-        *standing = Standing::Released;
+        // A connection that answered too late still has the lock.
         let released = self.session.get_mut().unwrap_or_else(PoisonError::into_inner).release();
-        released.err().map(|error| format!("the lock of the fleet was lost before the end: {}", error.chain()))
+        let failure =
+            || released.err().map(|error| format!("the lock of the fleet was lost before the end: {}", error.chain()));
+        loss.or_else(failure)
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, standing: Standing) {
-        *self.standing() = standing;
+    /// Changes what is known of the lock, and returns whether it has.
+    fn set(&self, standing: Standing) -> bool {
+        let changes = self.standing().change(standing);
         self.changed.notify_all();
+        changes
     }
 }
 

@@ -13,7 +13,10 @@ use diesel::{
     sql_types::{Bool, Text},
 };
 
-use super::holder::{KEY, holder};
+use super::{
+    holder::{KEY, holder},
+    standing::{RETAKE, Standing},
+};
 use crate::{
     Error,
     pg::{atomically, is_lost, pooler},
@@ -22,13 +25,6 @@ use crate::{
 /// How often the session of the lock is asked whether it is still there.
 pub(super) const PULSE: Duration = Duration::from_millis(250);
 
-/// How long an answer holds. Shorter than the time after which the server gives up a client that is gone.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
-
-/// How long a lock that was lost is tried for. Longer than the time after which the server gives up a client that is
-/// gone: that may have been this one.
-pub(super) const RETAKE: Duration = Duration::from_secs(30);
-
 /// No timeout ends the session, and one whose client is gone ends after 20 seconds. What a version does not have is left
 /// out.
 const SETTINGS: &str = "SELECT pg_catalog.count(pg_catalog.set_config(wanted.name, wanted.value, false)) \
@@ -36,17 +32,6 @@ const SETTINGS: &str = "SELECT pg_catalog.count(pg_catalog.set_config(wanted.nam
                   ('idle_in_transaction_session_timeout', '0'), ('tcp_keepalives_idle', '5'), \
                   ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')) AS wanted (name, value) \
           JOIN pg_catalog.pg_settings AS known ON known.name OPERATOR(pg_catalog.=) wanted.name";
-
-#[derive(Debug)]
-pub(super) enum Standing {
-    /// It was held at this moment.
-    Held(Instant),
-    /// Its session is lost; another one is trying to take it.
-    Lost,
-    /// It was lost for good, and how.
-    Gone(String),
-    Released,
-}
 
 /// Opens one more connection.
 pub(super) type Connect<'c> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'c;
@@ -123,13 +108,15 @@ impl Session {
 
     /// Takes the lock on another connection, unless another run has it, or has had it meanwhile.
     pub(super) fn retake(&mut self, connect: &Connect<'_>, interloper: &Interloper<'_>, done: &AtomicBool) -> Standing {
-        let (started, lost, mut pause) = (Instant::now(), self.backend, Duration::from_millis(20));
+        let (started, mut pause) = (Instant::now(), Duration::from_millis(20));
+        let mut own = vec![self.backend];
         let mut attempt = || -> Result<Option<Standing>, Error> {
             let mut session = Session::new(connect()?)?;
+            own.push(session.backend);
             if !session.try_take()? {
                 return Ok(match holder(&mut session.conn)? {
-                    // The server has not noticed yet that this run's own connection is gone.
-                    Some(holder) if holder.pid == lost => None,
+                    // The server has not noticed yet that a connection of this run's own is gone.
+                    Some(holder) if own.contains(&holder.pid) => None,
                     Some(holder) => {
                         tracing::warn!(%holder, "Another run holds the lock of the fleet");
                         Some(Standing::Gone("when its connection was closed, and another run holds it now".into()))
@@ -137,8 +124,11 @@ impl Session {
                     None => None,
                 });
             }
-            if interloper(&mut session.conn)? {
+            let is_late = interloper(&mut session.conn);
+            if !matches!(is_late, Ok(false)) {
                 session.release()?;
+            }
+            if is_late? {
                 return Ok(Some(Standing::Gone(
                     "when its connection was closed, and another run has begun since".into(),
                 )));
