@@ -60,17 +60,29 @@ pub enum Error {
         /// The schema that was asked for.
         schema: SchemaName,
     },
-    /// What bears a table's name would run its owner's code when it is read.
+    /// What bears a table's name is not a table, or would run the code of another role when it is read.
     #[error(
-        "{table} is not an ordinary table: it is a view or a partitioned table, or has row security, statistics or an \
-         index on an expression, and to read it would run its owner's code"
+        "{table} is not an ordinary table: it is a view, has row security or child tables, or has an index, statistics or \
+         a type that calls a function of another role, and to read it would run code of other roles"
     )]
     NotATable {
         /// The table, with its schema.
         table: String,
     },
-    /// To read a table would run a function of a role that is neither a superuser, nor the owner of the database or of
-    /// the schema `tenantry`, nor the role itself.
+    /// The schema `tenantry`, or a table in it, belongs to a role that is not trusted: one that is neither a superuser, nor
+    /// the owner of the database, nor the role that asks, nor a member of these two. Its code could run.
+    #[error(
+        "{what} belongs to role {owner}, whose code could run in this session: drop it, or look what is in it and give it \
+         to the owner of the database, with ALTER {what} OWNER TO"
+    )]
+    Foreign {
+        /// `SCHEMA tenantry`, or `TABLE` and the table's name.
+        what: String,
+        /// The role.
+        owner: String,
+    },
+    /// To read a table would run a function of a role that is neither a superuser, nor the owner of the database, nor the
+    /// role that asks, nor a member of these two.
     #[error(
         "{table} has {what} that calls a function of another role, and to read it would run that: drop it, or use the \
          role that owns the table"

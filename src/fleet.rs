@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     Error, SchemaName,
-    directory::{Listing, TenantDirectory},
+    directory::{self, Listing, TenantDirectory},
     doctor::Rules,
     migrate::{self, Connector, Goal, Line, Migrations, Plan, Report, Run, SchemaStatus, State, survey},
     pg::{atomically, pooler},
@@ -152,7 +152,7 @@ impl Fleet<'_> {
 
     /// Lists the tenants and, where they were chosen among others, remembers which they are.
     fn listing(&self, run: &Run<'_>, conn: &mut PgConnection) -> Result<Listing, Error> {
-        let listing = self.directory.list(conn)?;
+        let listing = directory::read(conn, self.directory)?;
         if let (Some(number), true) = (run.number, self.directory.is_choice()) {
             let schemas = run.concerned(listing.schemas());
             let public = run.public_is_last(self.directory.is_whole()).then_some("public");
@@ -174,7 +174,7 @@ impl Fleet<'_> {
     ///
     /// [`Error::NoRegistry`], or those of the queries.
     pub fn status(&self, conn: &mut PgConnection) -> Result<Status, Error> {
-        let listing = self.directory.list(conn)?;
+        let listing = directory::read(conn, self.directory)?;
         let public = self.directory.is_whole().then(SchemaName::public);
         let schemas: Vec<SchemaName> = public.into_iter().chain(listing.schemas()).collect();
         let refused = listing.refused.iter().map(|(name, rule)| (name.clone(), rule.to_string())).collect();
@@ -188,7 +188,7 @@ impl Fleet<'_> {
     /// As [`status`](Fleet::status).
     pub fn plan(&self, goal: &Goal, conn: &mut PgConnection) -> Result<Plan<'_>, Error> {
         let run = Run::new(self.migrations).goal(goal);
-        let listing = self.directory.list(conn)?;
+        let listing = directory::read(conn, self.directory)?;
         let mut schemas = run.concerned(listing.schemas());
         if run.public_is_first() {
             schemas.insert(0, SchemaName::public());

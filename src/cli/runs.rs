@@ -6,7 +6,12 @@ use diesel::PgConnection;
 use serde_json::json;
 
 use super::{Health, connect::connect, output, render, revert, run};
-use crate::{Config, Fleet, SchemaName, directory::Named, migrate::Goal, runs};
+use crate::{
+    Config, Fleet, SchemaName,
+    directory::{self, Named},
+    migrate::Goal,
+    runs,
+};
 
 /// What earlier runs did: list them, show one, try again what it did not get done, or take back what it did
 #[derive(clap::Args)]
@@ -106,7 +111,7 @@ fn retry(
     let run = runs::find(conn, id)?;
     let goal: Goal = serde_json::from_value(run.options["goal"].clone())
         .with_context(|| format!("run {id} was made by another version, {}", run.program))?;
-    let listed = fleet.directory.list(conn)?.schemas();
+    let listed = directory::read(conn, fleet.directory)?.schemas();
     let mut names = runs::left(conn, &run, listed.iter().map(SchemaName::as_str))?;
     let mut begun = BTreeSet::new();
     if !goal.is_repeatable() {

@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 pub use self::selection::{Named, Only, Selected};
 pub use crate::glob::Glob;
-use crate::{Error, SchemaName, SchemaNameError, pg::catalog};
+use crate::{
+    Error, SchemaName, SchemaNameError,
+    pg::{catalog, closed::reading},
+};
 
 /// Lists the tenants.
 ///
@@ -18,6 +21,10 @@ use crate::{Error, SchemaName, SchemaNameError, pg::catalog};
 /// `public.custom_auth_tenant`.
 pub trait TenantDirectory {
     /// Every tenant, active or suspended, in the order in which they are to be worked on. Reads only.
+    ///
+    /// It is called with `search_path` set to `pg_catalog, pg_temp`, so tables are named with their schema, and with
+    /// `row_security` off: where a policy would hide tenants, the query fails. They are listed in a table: servers of
+    /// August 2024 and later refuse a view.
     ///
     /// # Errors
     ///
@@ -45,6 +52,20 @@ pub trait TenantDirectory {
     fn is_choice(&self) -> bool {
         !self.is_whole()
     }
+}
+
+/// Lists a directory's tenants where only the server's own code runs, and no policy hides one.
+///
+/// # Errors
+///
+/// Those of [`list`](TenantDirectory::list).
+pub(crate) fn read(conn: &mut PgConnection, directory: &dyn TenantDirectory) -> Result<Listing, Error> {
+    reading(conn, |conn| directory.list(conn))
+}
+
+/// The same for [`everyone`](TenantDirectory::everyone).
+pub(crate) fn read_everyone(conn: &mut PgConnection, directory: &dyn TenantDirectory) -> Result<Listing, Error> {
+    reading(conn, |conn| directory.everyone(conn))
 }
 
 /// A tenant, as its directory knows it.

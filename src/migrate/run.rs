@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
     /// Sets how long to wait for another run of a [`Fleet`](crate::Fleet) over the same database to end. Defaults to
     /// not at all; [`Duration::MAX`] is as long as it takes.
     ///
-    /// An [`Event::Waiting`](super::Event::Waiting) tells for whom the run waits. Two runs are kept apart by a lock
+    /// An [`Event::Waiting`](super::Event::Waiting) reports for whom the run waits. Two runs are kept apart by a lock
     /// that belongs to a connection, which is kept alive whatever idle timeouts the server has, and watched: when it is
     /// lost, no tenant is begun until the lock is held again. If another run has begun by then, this one ends, and its
     /// report says so ([`Report::lock_lost`]). So a run needs connections of its own: behind a pooler in transaction
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
         self.is_stopped() || self.lock.is_some_and(|lock| !lock.is_held(|| self.is_stopped()))
     }
 
-    /// Why no more tenants are begun, told of one that was not.
+    /// Why no more tenants are begun, for the line of one that was not.
     pub(super) fn why_ended(&self) -> Option<String> {
         if self.interrupt.is_some_and(Interrupt::is_cancelled) {
             Some("the run was cancelled before its turn".into())

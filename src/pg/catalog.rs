@@ -7,7 +7,7 @@ use diesel::{
     sql_types::{Array, Bool, Text},
 };
 
-use super::ddl::HISTORY;
+use super::{ddl::HISTORY, trust::is_plain};
 use crate::{Error, SchemaName, quote};
 
 #[derive(diesel::QueryableByName)]
@@ -87,8 +87,8 @@ pub(crate) fn histories(conn: &mut PgConnection, schemas: &[&str]) -> QueryResul
         plain: bool,
     }
     // Looked up name by name: a join would have the planner read all of pg_class, which is most of the catalog.
-    let rows: Vec<Row> =
-        sql_query(include_str!("histories.sql")).bind::<Array<Text>, _>(schemas).bind::<Text, _>(HISTORY).load(conn)?;
+    let query = include_str!("histories.sql").replace("{is_plain}", &is_plain("c"));
+    let rows: Vec<Row> = sql_query(query).bind::<Array<Text>, _>(schemas).bind::<Text, _>(HISTORY).load(conn)?;
     let history = |row: &Row| match row {
         Row { present: true, usable: true, plain: false, .. } => History::NotATable,
         Row { present: true, usable: true, readable: true, .. } => History::Readable,
@@ -116,36 +116,6 @@ pub(crate) fn recorded(conn: &mut PgConnection, schema: &SchemaName) -> Result<V
             Ok(versions(conn, &[schema])?.remove(schema.as_str()).unwrap_or_default())
         }
         Some(History::Absent) | None => Ok(Vec::new()),
-    }
-}
-
-/// Whether a table of our own, in the schema `tenantry`, is there and may be read.
-///
-/// # Errors
-///
-/// [`Error::NotATable`], and those of the query.
-pub(crate) fn remembers(conn: &mut PgConnection, table: &str) -> QueryResult<bool> {
-    #[derive(diesel::QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Bool)]
-        readable: bool,
-        #[diesel(sql_type = Bool)]
-        plain: bool,
-    }
-    // Looked for only where the role may look.
-    let found: Option<Row> = sql_query(
-        "SELECT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable, \
-                c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\" AS plain \
-         FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
-         WHERE n.nspname OPERATOR(pg_catalog.=) 'tenantry' AND c.relname OPERATOR(pg_catalog.=) $1 \
-           AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')",
-    )
-    .bind::<Text, _>(table)
-    .get_result(conn)
-    .optional()?;
-    match found {
-        Some(Row { plain: false, .. }) => Err(Error::NotATable { table: format!("tenantry.{table}") }.into()),
-        found => Ok(found.is_some_and(|found| found.readable)),
     }
 }
 

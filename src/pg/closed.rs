@@ -9,7 +9,6 @@ use diesel::{
 };
 
 use super::{atomically, depth};
-use crate::Error;
 
 /// The path of our own connections, and of those that the pool lends, outside of scopes.
 ///
@@ -78,15 +77,4 @@ pub(crate) fn reading<T, E: From<DieselError>>(
         before.map_or(Ok(()), |before| conn.batch_execute(&before.statement))?;
         Ok(value)
     })
-}
-
-/// Runs the closure, within [`reading`], with views allowed: a monolith's own list of tenants may be one.
-pub(crate) fn viewing<T>(
-    conn: &mut PgConnection,
-    work: impl FnOnce(&mut PgConnection) -> Result<T, Error>,
-) -> Result<T, Error> {
-    conn.batch_execute(VIEW)?;
-    let value = work(conn)?;
-    conn.batch_execute(CLOSE)?;
-    Ok(value)
 }

@@ -2,13 +2,7 @@
 -- any path, a tenant's own too: every function and operator is named with its schema.
 SELECT schema, usable, history IS NOT NULL AS present,
        coalesce(pg_catalog.has_table_privilege(history, 'SELECT'), false) AS readable,
-       -- The planner evaluates what is constant in an expression of an index or of statistics.
-       coalesce((SELECT c.relkind OPERATOR(pg_catalog.=) 'r'::"char" AND NOT pg_catalog.row_security_active(c.oid)
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext t WHERE t.stxrelid OPERATOR(pg_catalog.=) c.oid)
-                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
-                                        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid
-                                          AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
-                 FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) history), false) AS plain
+       coalesce((SELECT {is_plain} FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) history), false) AS plain
 FROM (SELECT nspname::text AS schema, usable,
              CASE WHEN usable THEN pg_catalog.to_regclass(pg_catalog.concat(
                  pg_catalog.quote_ident(nspname), '.', pg_catalog.quote_ident($2))) END AS history

@@ -16,6 +16,7 @@ mod session;
 pub(crate) mod statements;
 pub(crate) mod tables;
 pub(crate) mod transient;
+pub(crate) mod trust;
 pub(crate) mod untrusted;
 pub(crate) mod xact;
 

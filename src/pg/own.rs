@@ -1,27 +1,67 @@
 //! The program's own tables, in the schema `tenantry`.
 
 use diesel::{
-    PgConnection, QueryResult, RunQueryDsl,
+    OptionalExtension, PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     dsl::sql,
     result::{DatabaseErrorKind as Kind, Error as DieselError},
-    select,
-    sql_types::{Array, Bool, Text},
+    select, sql_query,
+    sql_types::{Array, Bool, Nullable, Text},
 };
 
-use super::{atomically, catalog};
+use super::{
+    atomically,
+    trust::{is_plain, is_trusted},
+};
 use crate::Error;
+
+/// Whether this table of our own is there and may be read.
+///
+/// # Errors
+///
+/// [`Error::Foreign`] and [`Error::NotATable`], within Diesel's, where the code of another role could run, and those of
+/// the query.
+pub(crate) fn is_there(conn: &mut PgConnection, table: &str) -> QueryResult<bool> {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        readable: bool,
+        #[diesel(sql_type = Nullable<Text>)]
+        odd: Option<String>,
+        #[diesel(sql_type = Nullable<Text>)]
+        what: Option<String>,
+        #[diesel(sql_type = Nullable<Text>)]
+        owner: Option<String>,
+    }
+    let query = include_str!("own.sql")
+        .replace("{is_plain}", &is_plain("c"))
+        .replace("{is_trusted}", &is_trusted("part.owner"));
+    match sql_query(query).bind::<Text, _>(table).get_result(conn).optional()? {
+        Some(Row { what: Some(what), owner: Some(owner), .. }) => Err(Error::Foreign { what, owner }.into()),
+        Some(Row { odd: Some(odd), .. }) => Err(Error::NotATable { table: format!("tenantry.{odd}") }.into()),
+        found => Ok(found.is_some_and(|found| found.readable)),
+    }
+}
 
 /// Makes tables of our own with this script, unless this one is there. Another session that is making them is waited
 /// for, and has made them then.
+///
+/// # Errors
+///
+/// As [`is_there`], and those of the script.
 pub(crate) fn have(conn: &mut PgConnection, table: &str, script: &str) -> QueryResult<()> {
-    if catalog::remembers(conn, table)? {
+    if is_there(conn, table)? {
         return Ok(());
     }
     atomically(conn, |conn| {
         // `IF NOT EXISTS` does not see what another transaction has made and not committed.
         conn.batch_execute(LOCK)?;
-        if catalog::remembers(conn, table)? { Ok(()) } else { conn.batch_execute(script) }
+        if !is_there(conn, table)? {
+            conn.batch_execute(script)?;
+            // Another role may have made the schema just before.
+            is_there(conn, table)?;
+        }
+        Ok(())
     })
 }
 

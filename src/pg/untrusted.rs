@@ -1,10 +1,11 @@
-//! Tables whose reading would run somebody else's code, whatever the path is.
+//! Tables whose reading would run another role's code, whatever the path is.
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, sql_query,
     sql_types::{Array, Text},
 };
 
+use super::trust::is_trusted;
 use crate::Error;
 
 /// A table that is not read.
@@ -28,7 +29,8 @@ impl Untrusted {
 
 /// Finds them in these schemas, by their names: one query for all. The path has to be closed.
 pub(crate) fn find(conn: &mut PgConnection, schemas: &[&str]) -> QueryResult<Vec<Untrusted>> {
-    sql_query(include_str!("untrusted.sql")).bind::<Array<Text>, _>(schemas).load(conn)
+    let query = include_str!("untrusted.sql").replace("{is_trusted}", &is_trusted("f.proowner"));
+    sql_query(query).bind::<Array<Text>, _>(schemas).load(conn)
 }
 
 /// Refuses schemas that have such a table.

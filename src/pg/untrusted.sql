@@ -1,17 +1,11 @@
 -- The tables of these schemas ($1) whose reading runs a function of a role that is not trusted. Not Diesel, whose DSL has
--- no catalog. Trusted are superusers, who need no trick, the owner of the database and that of the schema tenantry, which
--- is the role that migrates, and the role itself.
+-- no catalog.
 --
 -- The planner evaluates what is constant in the expressions of a table's indexes, statistics and partition key, and a
 -- cast belongs to a type and not to a path. Most often no such function is there, and the rest costs nothing.
 WITH RECURSIVE functions AS MATERIALIZED (
     SELECT f.oid FROM pg_catalog.pg_proc f
-    WHERE f.oid >= 16384 AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_roles r
-        WHERE r.oid = f.proowner AND (
-            r.rolsuper OR r.rolname = current_user
-            OR r.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = current_database())
-            OR r.oid = (SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'tenantry')))
+    WHERE f.oid >= 16384 AND NOT {is_trusted}
 ), objects AS MATERIALIZED (
     SELECT 'pg_catalog.pg_proc'::regclass::oid AS class, oid FROM functions
     UNION ALL
@@ -39,9 +33,14 @@ WITH RECURSIVE functions AS MATERIALIZED (
     SELECT d.objid, 'a column''s type with a cast'
     FROM types t JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::regclass AND d.refobjid = t.oid
     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objsubid > 0
+), reached AS (
+    -- To read a table is to read its children.
+    SELECT relation, what FROM bound
+    UNION
+    SELECT h.inhparent, r.what FROM reached r JOIN pg_catalog.pg_inherits h ON h.inhrelid = r.relation
 )
 SELECT DISTINCT ON (n.nspname, c.relname) n.nspname::text AS schema, c.relname::text AS table, b.what
-FROM bound b JOIN pg_catalog.pg_class c ON c.oid = b.relation
+FROM reached b JOIN pg_catalog.pg_class c ON c.oid = b.relation
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = ANY ($1) AND c.relkind IN ('r', 'p')
 ORDER BY n.nspname, c.relname, b.what

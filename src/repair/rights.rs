@@ -18,7 +18,7 @@ pub(super) fn may_be_of_rights(error: &Error) -> bool {
     matches!(error, Error::Query(DieselError::DatabaseError(Kind::ReadOnlyTransaction | Kind::Unknown, _)))
 }
 
-/// Whether the role may not do this on this server. Rows of `public` that are copied are locked first, for which UPDATE
+/// Whether the role lacks the privilege to do this, or the server takes no writes. Rows of `public` that are copied are locked first, for which UPDATE
 /// is needed.
 pub(super) fn may_not_write(conn: &mut PgConnection, schema: &SchemaName, outcome: &Outcome) -> QueryResult<bool> {
     let copied: BTreeSet<&str> = outcome.copied.iter().map(|copied| copied.table.as_str()).collect();

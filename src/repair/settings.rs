@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 8] = [
     ("bytea_output", "'hex'"),
 ];
 
-/// Sets them, and bounds every wait for a lock. Queries run the server's own code only from here on, but for what is
+/// Sets them, and bounds every wait for a lock. Queries run the server's own code only from here on, except in what is
 /// [written](writing): where a policy would hide rows, which would be taken for missing, that is an error.
 pub(super) fn begin(conn: &mut PgConnection, patience: Duration) -> QueryResult<()> {
     let settings = SETTINGS.map(|(name, value)| format!("SET LOCAL {name} = {value}")).join("; ");

@@ -75,7 +75,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Reads what would be tried, and whether the role may not try it.
+    /// Reads what would be tried, and whether the role lacks the privilege to try it.
     fn read(&self, conn: &mut PgConnection) -> Result<(Outcome, bool), Error> {
         scope::transaction(conn, &self.tenant.schema, |scoped| {
             begin(scoped, self.repair.lock_timeout)?;

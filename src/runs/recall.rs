@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Error,
-    pg::{catalog, closed::reading, fleet_lock},
+    pg::{closed::reading, fleet_lock, own},
 };
 
 /// A run that was remembered.
@@ -94,6 +94,10 @@ const RUN: &str = "SELECT id, options, program, role, client, migrations, schema
                    error FROM tenantry.run";
 
 /// The last runs, the newest first. None where nothing was ever remembered.
+///
+/// # Errors
+///
+/// [`Error::Foreign`] and [`Error::NotATable`], within Diesel's, and those of the query.
 pub fn list(conn: &mut PgConnection, most: i64) -> QueryResult<Vec<PastRun>> {
     reading(conn, |conn| match is_there(conn)? {
         true => sql_query(format!("{RUN} ORDER BY id DESC LIMIT $1")).bind::<BigInt, _>(most).load(conn),
@@ -183,7 +187,7 @@ pub fn left<'n>(
 
 /// Whether runs are remembered here, and this role may read of them.
 pub(crate) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
-    catalog::remembers(conn, "run_step")
+    own::is_there(conn, "run_step")
 }
 
 /// Which of these versions some schema has with another text than this one.

@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, connection::SimpleConnection};
+use diesel::{PgConnection, RunQueryDsl, connection::SimpleConnection, dsl::sql, select, sql_types::Text};
 use tenantry::{
-    Fleet, SchemaName,
+    Error, Fleet, SchemaName,
     baseline::Baseline,
-    directory::{SchemaPattern, TenantDirectory},
+    directory::{Listing, SchemaPattern, TenantDirectory},
     doctor,
     domain::{self, Registry},
     migrate::{self, Goal, Run},
@@ -24,7 +24,7 @@ use tenantry::{
 use uuid::Uuid;
 
 use crate::{
-    cli::{MIGRATE_ALL, TENANTRY, run},
+    cli::{MIGRATE_ALL, TENANTRY, run, run_with},
     support::{migrated, tenant},
 };
 
@@ -395,7 +395,165 @@ fn a_registry_that_a_weak_role_has_made_as_a_view_is_not_read() {
     for args in [&["status"][..], &["doctor"]] {
         let answer = run(TENANTRY, args, &planted.db);
         planted.assert_unused(args[0]);
-        assert!(answer.err.contains("no registry of tenants"), "{}", answer.err);
+        assert!(answer.err.contains("custom_auth_tenant is not an ordinary table"), "{}", answer.err);
     }
+    planted.end();
+}
+
+/// Runs each command, and holds that it ends with an error of these words and that nothing ran.
+#[track_caller]
+fn assert_refused(planted: &Planted, commands: &[&[&str]], words: &str) {
+    for args in commands {
+        let answer = run(TENANTRY, args, &planted.db);
+        planted.assert_unused(&args.join(" "));
+        assert!(answer.code != 0 && (answer.out + &answer.err).contains(words), "{args:?}: {words}: {}", answer.err);
+    }
+}
+
+#[test]
+fn the_schema_tenantry_of_a_weak_role_is_neither_read_nor_written() {
+    let planted = Planted::new(ill());
+    let database = planted.db.text("SELECT pg_catalog.current_database()");
+    let role = planted.role.clone();
+    planted.db.execute(
+        "public",
+        &format!("DROP SCHEMA IF EXISTS tenantry CASCADE; GRANT CREATE ON DATABASE \"{database}\" TO {role}"),
+    );
+    planted.plant(include_str!("../../src/runs/tables.sql"));
+    planted.plant(include_str!("../../src/repair/memory/tables.sql"));
+    planted.function("own", "tenantry.f(int) RETURNS int");
+    for table in ["run", "repair"] {
+        planted.plant(&format!("CREATE INDEX ON tenantry.{table} (id) WHERE tenantry.f(1) = 1"));
+    }
+    planted.db.connect().batch_execute("SELECT pg_catalog.pg_stat_reset()").unwrap();
+    let runs: &[&[&str]] = &[&["runs", "list"], &["runs", "show", "1"], &["status"], &["plan"], &["migrate"]];
+    let repairs: &[&[&str]] = &[&["repair", "list"], &["repair", "show", "1"], &["repair", "--yes"]];
+    let all = [runs, repairs].concat();
+    assert_refused(&planted, &all, &format!("SCHEMA tenantry belongs to role {role}"));
+    planted.db.execute("public", "ALTER SCHEMA tenantry OWNER TO CURRENT_USER");
+    assert_refused(&planted, &all, &format!("TABLE tenantry.repair belongs to role {role}"));
+    for table in ["repair", "repair_change", "run", "run_line", "run_step"] {
+        planted.db.execute("public", &format!("ALTER TABLE tenantry.{table} OWNER TO CURRENT_USER"));
+    }
+    assert_refused(&planted, &all, "tenantry.repair is not an ordinary table");
+    planted.db.execute("public", "DROP FUNCTION tenantry.f(int) CASCADE");
+    for args in [&["runs", "list"][..], &["repair", "--yes"], &["migrate"], &["repair", "list"]] {
+        planted.run(TENANTRY, args);
+    }
+    planted.end();
+}
+
+#[test]
+fn the_schema_tenantry_of_a_member_of_the_databases_owner_is_read() {
+    let db = ill();
+    let database = db.text("SELECT pg_catalog.current_database()");
+    let [owner, deploy, reader] =
+        ["owner", "deploy", "reader"].map(|name| format!("{name}_{}", Uuid::new_v4().simple()));
+    db.execute(
+        "public",
+        &format!(
+            "DROP SCHEMA IF EXISTS tenantry CASCADE; CREATE ROLE {owner}; CREATE ROLE {deploy} IN ROLE {owner}; \
+             CREATE ROLE {reader}; ALTER DATABASE \"{database}\" OWNER TO {owner}; SET ROLE {deploy}; \
+             SET search_path TO pg_catalog; {} INSERT INTO tenantry.run (options, program, migrations) VALUES ('{{}}', 'p', '[]'); \
+             GRANT USAGE ON SCHEMA tenantry TO {reader}; GRANT SELECT ON ALL TABLES IN SCHEMA tenantry TO {reader}",
+            include_str!("../../src/runs/tables.sql"),
+        ),
+    );
+    let mut conn = db.connect();
+    conn.batch_execute(&format!("SET ROLE {reader}")).unwrap();
+    assert_eq!(runs::list(&mut conn, 10).unwrap().len(), 1);
+    drop((conn, db));
+    let drop = format!("DROP ROLE {reader}, {deploy}, {owner}");
+    TestDatabase::new().connect().batch_execute(&drop).unwrap();
+}
+
+#[test]
+fn a_role_is_not_trusted_for_having_made_the_schema_tenantry() {
+    let planted = Planted::new(ill());
+    let database = planted.db.text("SELECT pg_catalog.current_database()");
+    planted.db.execute(
+        "public",
+        &format!("DROP SCHEMA IF EXISTS tenantry CASCADE; GRANT CREATE ON DATABASE \"{database}\" TO {}", planted.role),
+    );
+    planted.db.execute("acme", &format!("ALTER TABLE business_business OWNER TO {}", planted.role));
+    planted.plant("CREATE SCHEMA tenantry");
+    planted.function("tables", "acme.pwn() RETURNS bool");
+    planted.plant("CREATE INDEX planted ON acme.business_business ((acme.pwn()))");
+    planted.db.connect().batch_execute("SELECT pg_catalog.pg_stat_reset()").unwrap();
+    let said = planted.run(TENANTRY, &["doctor"]);
+    assert!(said.contains("calls a function of another role"), "{said}");
+    planted.end();
+}
+
+#[test]
+fn a_table_whose_child_would_run_code_is_not_read() {
+    let planted = Planted::new(ill());
+    planted.function("children", "acme.pwn() RETURNS bool");
+    for (table, column) in [("__diesel_schema_migrations", "version"), ("business_business", "id")] {
+        let role = &planted.role;
+        planted.db.execute("acme", &format!("ALTER TABLE {table} OWNER TO {role}"));
+        planted.plant(&format!(
+            "CREATE TABLE marks.child () INHERITS (acme.{table}); \
+             CREATE INDEX ON marks.child ({column}) WHERE acme.pwn()"
+        ));
+        planted.db.connect().batch_execute("SELECT pg_catalog.pg_stat_reset()").unwrap();
+        let said = planted.run(TENANTRY, &["doctor"]);
+        let is_told = ["not an ordinary table", "a function of another role"].iter().any(|words| said.contains(words));
+        assert!(is_told, "{table}: {said}");
+        planted.plant("DROP TABLE marks.child");
+    }
+    planted.end();
+}
+
+/// Tenants in a table of one's own.
+struct Mine;
+
+impl TenantDirectory for Mine {
+    fn list(&self, conn: &mut PgConnection) -> Result<Listing, Error> {
+        let schema = sql::<Text>("schema_name FROM public.custom_auth_tenant");
+        let names: Vec<String> = select(schema).load(conn)?;
+        Ok(Listing::from_entries(names.into_iter().map(|name| (name, None, true))))
+    }
+}
+
+#[test]
+fn a_policy_that_would_hide_tenants_is_an_error_and_does_not_run() {
+    let planted = Planted::new(ill());
+    let reader = format!("reader_{}", Uuid::new_v4().simple());
+    let weak = &planted.role;
+    planted.db.execute("public", &format!("ALTER TABLE custom_auth_tenant OWNER TO {weak}"));
+    planted.db.execute(
+        "public",
+        &format!(
+            "CREATE ROLE {reader} LOGIN PASSWORD 'x'; GRANT SELECT ON ALL TABLES IN SCHEMA public, acme, beta TO {reader}; \
+             GRANT USAGE ON SCHEMA public, acme, beta TO {reader}; GRANT CREATE ON SCHEMA public TO {reader}"
+        ),
+    );
+    planted.function("policy", "public.pwn() RETURNS bool");
+    planted.plant(
+        "ALTER TABLE public.custom_auth_tenant ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY none ON public.custom_auth_tenant USING (public.pwn())",
+    );
+    let url = format!("postgres://{reader}:x@{}", planted.db.url().split_once('@').unwrap().1);
+    for args in [&["status"][..], &["plan"], &["doctor"], &["migrate", "--no-record"], &["repair", "--dry-run"]] {
+        let answer = run_with(TENANTRY, args, &[("DATABASE_URL", &url)]);
+        planted.assert_unused(&args.join(" "));
+        assert!(answer.code == 1 && answer.err.contains("is not an ordinary table"), "{args:?} {}", answer.err);
+    }
+    let fleet = Fleet { directory: &Mine, ..domain::fleet().unwrap() };
+    let mut conn = planted.db.connect();
+    conn.batch_execute(&format!("SET ROLE {reader}")).unwrap();
+    let refused = [
+        fleet.status(&mut conn).map(drop),
+        fleet.plan(&Goal::Latest, &mut conn).map(drop),
+        fleet.run_on(&Run::new(fleet.migrations), &mut conn).map(drop),
+    ];
+    planted.assert_unused("a directory of one's own");
+    for answer in refused {
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains("row-level security policy"), "{error}");
+    }
+    drop(conn);
+    planted.db.execute("public", &format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
     planted.end();
 }

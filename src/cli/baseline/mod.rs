@@ -6,7 +6,7 @@ use super::{Health, confirm, connect::connect, output};
 use crate::{
     Config, Error, Fleet,
     baseline::{Baseline, Line},
-    directory::Listing,
+    directory::{self, Listing},
 };
 
 /// Record schemas that other tools made as being at a version, after their structure was compared
@@ -47,7 +47,7 @@ impl Args {
         let conn = &mut connect(config)?;
         // `public` alone needs no registry.
         let only_public = self.public && !chosen;
-        let listing = if only_public { Listing::default() } else { fleet.directory.list(conn)? };
+        let listing = if only_public { Listing::default() } else { directory::read(conn, fleet.directory)? };
         let schemas = listing.schemas();
         if self.force && !self.dry_run {
             let would = baseline.clone().dry_run(true).run(conn, &schemas)?;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{Health, confirm::confirm, connect::connect, interrupt, output};
 use crate::{
     Config, Fleet,
-    directory::TenantDirectory,
+    directory::{self, TenantDirectory},
     doctor::{Doctor, cores},
     pg,
     repair::{KINDS, Outcome, Repair, Report, Undo},
@@ -87,7 +87,7 @@ impl Args {
             Some(Verb::Undo { repair, dry_run, yes, json }) => {
                 let mut undo = Undo::new(*repair).lock_timeout(config.lock_timeout);
                 if !fleet.directory.is_whole() {
-                    undo = undo.only(fleet.directory.list(conn)?.schemas());
+                    undo = undo.only(directory::read(conn, fleet.directory)?.schemas());
                 }
                 return past::undo(conn, undo, *dry_run, *yes, *json);
             }
@@ -98,7 +98,7 @@ impl Args {
         let jobs = self.jobs.map_or_else(cores, usize::from);
         let doctor = Doctor::new(fleet.migrations, all, fleet.rules).only(KINDS.iter().copied()).jobs(jobs);
         let found = doctor.run(&workers)?;
-        let listing = all.list(conn)?;
+        let listing = directory::read(conn, all)?;
         let mut repair = Repair::new(fleet.rules)
             .migrations(fleet.migrations)
             .remove_originals(self.remove_originals)
@@ -107,7 +107,7 @@ impl Args {
             .jobs(jobs, &workers)
             .findings(&found.findings);
         if !fleet.directory.is_whole() {
-            repair = repair.only(fleet.directory.list(conn)?.schemas());
+            repair = repair.only(directory::read(conn, fleet.directory)?.schemas());
         }
         let mut proposed = None;
         if self.dry_run || self.remove_originals {

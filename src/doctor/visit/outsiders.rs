@@ -60,7 +60,7 @@ impl<'v> Visit<'v> {
         let [Recorded::Versions(applied)] = recorded.as_slice() else {
             let reason = match recorded.as_slice() {
                 [Recorded::NotATable] => catalog::not_a_table(&public).to_string(),
-                _ => "the role may not read its history".into(),
+                _ => "the role lacks SELECT on its history".into(),
             };
             self.note("public", &reason, [&public].into_iter());
             return Ok(());

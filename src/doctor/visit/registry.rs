@@ -7,7 +7,7 @@ use diesel::PgConnection;
 use super::{DRIFT, Patient, Visit, tables_of};
 use crate::{
     Error, SchemaName,
-    directory::{Listing, TenantEntry},
+    directory::{self, Listing, TenantEntry},
     doctor::{
         Finding, Fix, Kind,
         draft::Draft,
@@ -16,7 +16,7 @@ use crate::{
         schemas::{self, Schemas},
     },
     migrate::Set,
-    pg::{catalog, closed::viewing, untrusted},
+    pg::{catalog, untrusted},
 };
 
 /// How many tenants' histories one transaction reads.
@@ -36,10 +36,10 @@ impl<'v> Visit<'v> {
         };
         let directory = self.doctor.directory;
         let (read, everyone) = quietly(conn, self.doctor.statement_timeout, |conn| {
-            let mut listing = viewing(conn, |conn| directory.list(conn))?;
+            let mut listing = directory::read(conn, directory)?;
             let everyone = match directory.is_whole() {
                 true => listing.clone(),
-                false => viewing(conn, |conn| directory.everyone(conn))?,
+                false => directory::read_everyone(conn, directory)?,
             };
             let names: Vec<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).collect();
             let expected = if made.is_empty() { schemas::usual_tables(conn, &names)? } else { made };
@@ -82,7 +82,7 @@ impl<'v> Visit<'v> {
         Ok(())
     }
 
-    /// Finds the tables whose reading would run somebody else's code. A tenant with one is not looked at.
+    /// Finds the tables whose reading would run another role's code. A tenant with one is not looked at.
     pub(super) fn distrust(&mut self, conn: &mut PgConnection, listing: &Listing) -> Result<(), Error> {
         let names: Vec<&str> = listing.tenants.iter().map(|tenant| tenant.schema.as_str()).chain(["public"]).collect();
         let found = quietly(conn, self.doctor.statement_timeout, |conn| Ok(untrusted::find(conn, &names)?))?;
@@ -95,7 +95,7 @@ impl<'v> Visit<'v> {
                 continue;
             };
             let says = format!("could not be looked at: {}", table.error());
-            let fix = Fix::None("only a person knows who made it, and why".into());
+            let fix = Fix::None("drop what calls the function, after a look at it".into());
             self.report.findings.push(Draft::new(Kind::Unreadable, says, fix).of(tenant.schema.as_str()));
         }
         Ok(())
@@ -128,12 +128,12 @@ impl<'v> Visit<'v> {
                 }
                 Recorded::NotATable => {
                     let says = format!("could not be looked at: {}", catalog::not_a_table(&schema));
-                    let fix = Fix::None("look who made it, and put the table back in its place".into());
+                    let fix = Fix::None("drop what takes its place, and restore the table".into());
                     self.tell(&schema, &Draft::new(Kind::Unreadable, says, fix));
                     continue;
                 }
                 Recorded::Forbidden => {
-                    let says = "could not be looked at: the role may not read its history";
+                    let says = "could not be looked at: the role lacks SELECT on its history";
                     let fix =
                         Fix::Command(format!("GRANT SELECT ON ALL TABLES IN SCHEMA {} to the role", schema.quoted()));
                     self.tell(&schema, &Draft::new(Kind::Unreadable, says, fix));

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     Error, SchemaName,
-    pg::{catalog, closed::reading},
+    pg::{closed::reading, own},
     repair::rows,
 };
 
@@ -242,5 +242,5 @@ pub(in crate::repair) fn may_write(conn: &mut PgConnection) -> QueryResult<bool>
 
 /// Whether anything was ever remembered, and the role may read it.
 pub(in crate::repair) fn is_there(conn: &mut PgConnection) -> QueryResult<bool> {
-    catalog::remembers(conn, "repair_change")
+    own::is_there(conn, "repair_change")
 }

@@ -46,7 +46,7 @@ impl Undo {
         self
     }
 
-    /// Takes the repair back. What was taken back before, or by another undo meanwhile, is not reported.
+    /// Undoes the repair. What was undone before, or by another undo meanwhile, is not reported.
     ///
     /// # Errors
     ///
