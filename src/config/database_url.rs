@@ -1,6 +1,6 @@
 //! [`DatabaseUrl`]: where the database is, with a password that stays out of logs.
 
-use std::{cmp::Reverse, fmt, iter, str::FromStr, time::Duration};
+use std::{cmp::Reverse, fmt, str::FromStr, time::Duration};
 
 use crate::Error;
 
@@ -15,11 +15,14 @@ pub struct DatabaseUrl(String);
 impl DatabaseUrl {
     /// What libpq is given: the URL, with bounds on waiting for a server that does not answer or is not there any more.
     /// Those that the URL has itself stay.
-    pub(crate) fn for_libpq(&self, connect_timeout: Duration) -> String {
-        let connect_timeout = ("connect_timeout", connect_timeout.as_secs().max(2).to_string());
-        let bounds = iter::once(connect_timeout).chain(SILENCE.map(|(name, value)| (name, value.to_owned())));
+    ///
+    /// `unread` is how long what is sent may wait to be read. Without it, that takes as long as TCP tries.
+    pub(crate) fn for_libpq(&self, connect_timeout: Duration, unread: Option<Duration>) -> String {
+        let mut bounds = vec![("connect_timeout", connect_timeout.as_secs().max(2).to_string())];
+        bounds.extend(KEEPALIVES.map(|(name, value)| (name, value.to_owned())));
+        bounds.extend(unread.map(|unread| ("tcp_user_timeout", unread.as_millis().to_string())));
         let own = self.parameters();
-        bounds.filter(|(name, _)| !own.contains(name)).fold(self.0.clone(), |url, (name, value)| {
+        bounds.into_iter().filter(|(name, _)| !own.contains(name)).fold(self.0.clone(), |url, (name, value)| {
             if !is_uri(&url) {
                 // At the end, a backslash of the last value would take it for a part of that.
                 return format!("{name}={value} {url}");
@@ -113,12 +116,12 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// How libpq notices that the server, or the way to it, is gone without a word. A connection that is silent while a
-/// statement runs is asked by keepalives, which the server's system answers, so a statement may take as long as it
-/// likes. Those do not ask while something that was sent has not arrived: then `tcp_user_timeout` counts, in
-/// milliseconds. A connection through a Unix socket ignores all of them.
-const SILENCE: [(&str, &str); 4] =
-    [("tcp_user_timeout", "15000"), ("keepalives_idle", "5"), ("keepalives_interval", "5"), ("keepalives_count", "3")];
+/// How the client notices that the server, or the way to it, is gone without a word: a connection that is silent while a
+/// statement runs is asked, and the server's system answers, so a statement may take as long as it likes. It is not asked
+/// while something that was sent has not arrived, for which there is `tcp_user_timeout`. A connection through a Unix
+/// socket ignores all of them.
+const KEEPALIVES: [(&str, &str); 3] =
+    [("keepalives_idle", "5"), ("keepalives_interval", "5"), ("keepalives_count", "3")];
 
 fn is_uri(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
@@ -512,10 +515,12 @@ mod tests {
 
     #[test]
     fn waiting_for_a_silent_server_is_bounded_unless_the_url_says_otherwise() {
-        let four = Duration::from_secs(4);
-        let given = |url: &str| url.parse::<DatabaseUrl>().unwrap().for_libpq(four);
-        let silence = "tcp_user_timeout=15000&keepalives_idle=5&keepalives_interval=5&keepalives_count=3";
+        let (four, unread) = (Duration::from_secs(4), Some(Duration::from_secs(15)));
+        let given = |url: &str| url.parse::<DatabaseUrl>().unwrap().for_libpq(four, unread);
+        let silence = "keepalives_idle=5&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=15000";
         assert_eq!(given("postgres://db/app"), format!("postgres://db/app?connect_timeout=4&{silence}"));
+        let pooled = "postgres://db/app".parse::<DatabaseUrl>().unwrap().for_libpq(four, None);
+        assert!(pooled.contains("keepalives_idle=5") && !pooled.contains("tcp_user_timeout"), "{pooled}");
         assert_eq!(
             given("postgres://app:connect_timeout?x=1@db/app?sslmode=require"),
             format!("postgres://app:connect_timeout?x=1@db/app?sslmode=require&connect_timeout=4&{silence}")
@@ -540,7 +545,8 @@ mod tests {
         // Nothing answers there, so what libpq complains of is not the text.
         for url in ["postgres://u@127.0.0.1:1/d", "host=127.0.0.1 port=1", "postgres://u@%2Fnowhere/d", "host=/nowhere"]
         {
-            let url = url.parse::<DatabaseUrl>().unwrap().for_libpq(Duration::from_secs(4));
+            let url =
+                url.parse::<DatabaseUrl>().unwrap().for_libpq(Duration::from_secs(4), Some(Duration::from_secs(15)));
             let Err(error) = PgConnection::establish(&url) else { panic!("{url}") };
             assert!(error.to_string().contains("failed: "), "{url}: {error}");
         }

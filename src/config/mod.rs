@@ -22,9 +22,10 @@ use crate::Error;
 /// | `TENANTRY_OUTSIDE_SCOPES` | `closed` or `public`: what a bare table name finds outside of scopes | `closed` |
 /// | `MIGRATION_DATABASE_URL` | as `DATABASE_URL`, for the commands, which need sessions | `DATABASE_URL` |
 ///
-/// A connection whose server, or the way to it, is gone without a word fails after 20 seconds at most, however long a
-/// statement may take: `keepalives_idle`, `keepalives_interval`, `keepalives_count` and `tcp_user_timeout` in the URL
-/// say otherwise.
+/// A server, or the way to it, that is gone without a word while a statement runs is noticed within 20 seconds, however
+/// long the statement may take: `keepalives_idle`, `keepalives_interval` and `keepalives_count` in the URL say otherwise.
+/// While something is sent it is noticed within 15 seconds by a connection of [`pg::connect`](crate::pg::connect()), by
+/// which the commands connect, and by one of the pool when TCP gives up: `tcp_user_timeout` in the URL is for both.
 ///
 /// A connection's catalog cache grows with every tenant it serves and never shrinks, so keep the pool
 /// small and the lifetime finite.

@@ -23,6 +23,7 @@ pub(crate) mod xact;
 use std::{
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::Duration,
 };
 
 use diesel::{
@@ -42,18 +43,38 @@ pub(crate) const KEEP_OPEN: &str = "SELECT pg_catalog.set_config(name, '0', fals
 ///
 /// Outside of scopes a bare table name finds what [`Config::outside_scopes`] says: nothing, by default.
 ///
+/// It fails when the server has not read for 15 seconds what it was sent, as a server does that is gone; but so does one
+/// that waits for a lock in the middle of a large `COPY ... FROM STDIN`. For that, take a connection of the pool, or set
+/// `tcp_user_timeout` in the URL.
+///
 /// # Errors
 ///
 /// [`Error::Connect`], on one line and without the password, and those of its first query.
 pub fn connect(config: &Config) -> Result<PgConnection, Error> {
-    let mut conn = establish(config)?;
+    begun(establish(config)?, config)
+}
+
+/// Opens one connection for the pool. What is sent through it may be more than the server, or a pooler whose connections
+/// are all lent, reads at once.
+fn connect_pooled(config: &Config) -> Result<PgConnection, Error> {
+    begun(establish_with(config, None)?, config)
+}
+
+fn begun(mut conn: PgConnection, config: &Config) -> Result<PgConnection, Error> {
     session::begin(&mut conn, config)?;
     Ok(conn)
 }
 
+/// How long what is sent may wait to be read.
+const UNREAD: Duration = Duration::from_secs(15);
+
 /// Opens one connection, and leaves its session as it is.
 fn establish(config: &Config) -> Result<PgConnection, Error> {
-    let url = config.database_url.for_libpq(config.connect_timeout);
+    establish_with(config, Some(UNREAD))
+}
+
+fn establish_with(config: &Config, unread: Option<Duration>) -> Result<PgConnection, Error> {
+    let url = config.database_url.for_libpq(config.connect_timeout, unread);
     PgConnection::establish(&url).map_err(|error| {
         let reason = match error {
             ConnectionError::BadConnection(words) => {

@@ -43,7 +43,7 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<PgConnection, Error> {
-        super::connect(&self.config)
+        super::connect_pooled(&self.config)
     }
 
     fn is_valid(&self, conn: &mut PgConnection) -> Result<(), Error> {
