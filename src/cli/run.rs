@@ -9,7 +9,7 @@ use crate::{
     Config, Fleet,
     directory::Glob,
     migrate::{Canary, Goal, Report, Run},
-    pg::{self, pooler},
+    pg::pooler,
 };
 
 #[derive(clap::Args)]
@@ -67,9 +67,8 @@ enum OnFailure {
 impl Options {
     /// Carries out a run with this goal, shows how it goes along, and prints what it did.
     pub(super) fn run(&self, fleet: Fleet<'_>, config: &Config, goal: &Goal) -> Result<Health> {
-        pooler::check(config)?;
+        let connect = pooler::checked(config)?;
         let run = self.options(&fleet, config, goal);
-        let connect = || pg::connect(config);
         let report = match self.json {
             true => fleet.run(&run.observer(&Events), &connect)?,
             // The bar is gone before anything else is printed.

@@ -83,14 +83,55 @@ pub fn survey(
     schemas: &[SchemaName],
     migrations: &Migrations,
 ) -> QueryResult<Vec<SchemaStatus>> {
+    let engine = engine::detect(conn)?;
+    survey_on(conn, engine, schemas, |conn, chunk| survey_chunk(conn, chunk, migrations), migrations)
+}
+
+/// The same, where the engine is known.
+pub(super) fn survey_again(
+    conn: &mut PgConnection,
+    engine: Engine,
+    schemas: &[SchemaName],
+    migrations: &Migrations,
+) -> QueryResult<Vec<SchemaStatus>> {
+    survey_on(conn, engine, schemas, |conn, chunk| survey_chunk(conn, chunk, migrations), migrations)
+}
+
+/// The same of schemas whose histories this connection has just written: what they are was asked before that.
+pub(super) fn read_back(
+    conn: &mut PgConnection,
+    engine: Engine,
+    schemas: &[SchemaName],
+    migrations: &Migrations,
+) -> QueryResult<Vec<SchemaStatus>> {
+    let read = |conn: &mut PgConnection, chunk: &[SchemaName]| {
+        let mut versions =
+            lock::patiently(conn, PATIENCE, |conn| catalog::versions(conn, &chunk.iter().collect::<Vec<_>>()))?;
+        let mut recorded = |schema: &SchemaName| versions.remove(schema.as_str()).unwrap_or_default();
+        let mut status = |schema: &SchemaName| SchemaStatus {
+            schema: schema.clone(),
+            state: compare(schema, recorded(schema), migrations),
+        };
+        Ok(chunk.iter().map(&mut status).collect())
+    };
+    survey_on(conn, engine, schemas, read, migrations)
+}
+
+fn survey_on(
+    conn: &mut PgConnection,
+    engine: Engine,
+    schemas: &[SchemaName],
+    read: impl Fn(&mut PgConnection, &[SchemaName]) -> QueryResult<Vec<SchemaStatus>>,
+    migrations: &Migrations,
+) -> QueryResult<Vec<SchemaStatus>> {
     let mut found = Vec::with_capacity(schemas.len());
-    let size = match engine::detect(conn)? {
+    let size = match engine {
         Engine::Postgres => CHUNK,
         // There it is quicker, and a node that is down costs its own schemas only.
         Engine::Citus => 1,
     };
     for chunk in schemas.chunks(size) {
-        match survey_chunk(conn, chunk, migrations) {
+        match read(conn, chunk) {
             Ok(chunk) => found.extend(chunk),
             Err(error) if pg::is_lost(conn) => return Err(error),
             // One of them was dropped between two queries, or is locked: the others are read on their own.

@@ -13,7 +13,7 @@ use super::{
     carry_out::Pass,
     group::{self, Pace, Task},
     step::{Direction, Step},
-    survey,
+    survey::{self, survey_again},
 };
 use crate::{
     Error, SchemaName,
@@ -73,10 +73,10 @@ impl<'p> Worker<'p> {
         }
         self.served += chunk.len();
         let run = self.pass.run;
-        let found = match survey(&mut self.conn, chunk, run.migrations) {
+        let found = match survey_again(&mut self.conn, self.engine, chunk, run.migrations) {
             Err(_) if self.conn.is_broken() => {
                 self.reconnect()?;
-                survey(&mut self.conn, chunk, run.migrations)?
+                survey_again(&mut self.conn, self.engine, chunk, run.migrations)?
             }
             found => found?,
         };
@@ -229,7 +229,8 @@ fn line(schema: &SchemaName, steps: &[Step<'_>], result: Result<(), Error>, dura
 pub(super) fn read_back(run: &Run<'_>, conn: &mut PgConnection, lines: &mut [Line]) {
     let changed: Vec<SchemaName> =
         lines.iter().filter(|line| line.is_changed()).filter_map(|line| line.schema.parse().ok()).collect();
-    match survey(conn, &changed, run.migrations) {
+    let found = engine::detect(conn).and_then(|engine| survey::read_back(conn, engine, &changed, run.migrations));
+    match found {
         Ok(found) => {
             let mut found: HashMap<String, SchemaStatus> =
                 found.into_iter().map(|status| (status.schema.to_string(), status)).collect();

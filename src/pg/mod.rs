@@ -36,8 +36,8 @@ use crate::{Config, Error};
 
 /// The statement that has no idle timeout end the session, for one that may have to wait for others, or for an answer.
 /// PostgreSQL 13 does not have that setting.
-pub(crate) const KEEP_OPEN: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
-     WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'";
+pub(crate) const KEEP_OPEN: &str = "SELECT CASE WHEN pg_catalog.current_setting('idle_session_timeout', true) IS NOT NULL \
+     THEN pg_catalog.set_config('idle_session_timeout', '0', false) END";
 
 /// Opens one connection, with the settings' bound on waiting and, where the role may choose, messages in English.
 ///

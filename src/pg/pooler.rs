@@ -1,11 +1,13 @@
 //! A pooler in transaction mode, such as PgBouncer: it lends the server's connections for one transaction at a time, so
 //! whatever belongs to a session (locks, settings, prepared statements) is lost, or reaches another client.
 
+use std::sync::{Mutex, PoisonError};
+
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, connection::SimpleConnection, dsl::sql, select, sql_types::Integer,
 };
 
-use super::{KEEP_OPEN, establish};
+use super::{KEEP_OPEN, connect, establish, session};
 use crate::{Config, Error};
 
 /// Which process of the server answers on this connection.
@@ -21,6 +23,22 @@ pub(crate) fn backend(conn: &mut PgConnection) -> QueryResult<i32> {
 /// [`Error::Pooler`], or those of the connections.
 pub(crate) fn check(config: &Config) -> Result<(), Error> {
     refuse(&mut establish(config)?, &mut establish(config)?)
+}
+
+/// Opens connections, of which the first two are those that have shown that no pooler in transaction mode answers.
+///
+/// # Errors
+///
+/// [`Error::Pooler`], or those of the connections.
+pub(crate) fn checked(config: &Config) -> Result<impl Fn() -> Result<PgConnection, Error> + Sync, Error> {
+    let (mut one, mut other) = (establish(config)?, establish(config)?);
+    refuse(&mut one, &mut other)?;
+    session::begin(&mut one, config)?;
+    session::begin(&mut other, config)?;
+    let first = Mutex::new(vec![one, other]);
+    let next = move || first.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let config = config.clone();
+    Ok(move || next().map_or_else(|| connect(&config), Ok))
 }
 
 /// Opens two connections, each with a process of the server to itself, which no idle timeout ends.

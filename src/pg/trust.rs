@@ -25,7 +25,8 @@ pub(crate) fn is_plain(class: &str) -> String {
                      ELSE (SELECT t.typowner FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) d.refobjid) END";
     format!(
         "({class}.relkind OPERATOR(pg_catalog.=) 'r'::\"char\" AND NOT pg_catalog.row_security_active({class}.oid) \
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent OPERATOR(pg_catalog.=) {class}.oid) \
+          AND (NOT {class}.relhassubclass OR NOT EXISTS ( \
+              SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent OPERATOR(pg_catalog.=) {class}.oid)) \
           AND NOT EXISTS ( \
               SELECT FROM ( \
                   SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS class, {class}.oid \

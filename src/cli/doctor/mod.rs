@@ -6,7 +6,7 @@ use super::{Health, output};
 use crate::{
     Config, Fleet,
     doctor::{Doctor, Kind},
-    pg::{self, pooler},
+    pg::pooler,
 };
 
 /// Find what is wrong: schemas, histories, structure, and rows out of place. Reads only: a role that may SELECT is enough
@@ -67,8 +67,7 @@ impl Args {
         if let Some(seconds) = self.statement_timeout {
             doctor = doctor.statement_timeout(std::time::Duration::from_secs(seconds.into()));
         }
-        pooler::check(config)?;
-        let report = doctor.run(&|| pg::connect(config))?;
+        let report = doctor.run(&pooler::checked(config)?)?;
         if self.json {
             output::json(&report)?;
         } else {

@@ -31,7 +31,7 @@ const SETTINGS: &str = "SELECT pg_catalog.count(pg_catalog.set_config(wanted.nam
      FROM (VALUES ('application_name', 'tenantry lock'), ('statement_timeout', '0'), ('idle_session_timeout', '0'), \
                   ('idle_in_transaction_session_timeout', '0'), ('tcp_keepalives_idle', '5'), \
                   ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')) AS wanted (name, value) \
-          JOIN pg_catalog.pg_settings AS known ON known.name OPERATOR(pg_catalog.=) wanted.name";
+     WHERE pg_catalog.current_setting(wanted.name, true) IS NOT NULL";
 
 /// Opens one more connection.
 pub(super) type Connect<'c> = dyn Fn() -> Result<PgConnection, Error> + Sync + 'c;
