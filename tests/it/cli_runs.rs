@@ -242,7 +242,8 @@ fn a_run_that_cannot_be_recorded_says_what_was_in_the_way() {
             "tenantry",
             &format!(
                 "CREATE OR REPLACE FUNCTION protest() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {words} RETURN NEW; END $$; \
-                 CREATE OR REPLACE TRIGGER protest BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION protest()"
+                 DROP TRIGGER IF EXISTS protest ON run; \
+                 CREATE TRIGGER protest BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION protest()"
             ),
         );
     };
