@@ -7,7 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{PgConnection, RunQueryDsl, connection::SimpleConnection, dsl::sql, select, sql_types::Text};
+use diesel::{
+    PgConnection, RunQueryDsl,
+    connection::SimpleConnection,
+    dsl::sql,
+    select,
+    sql_types::{Integer, Text},
+};
 use tenantry::{
     Error, Fleet, SchemaName,
     baseline::Baseline,
@@ -63,7 +69,18 @@ impl Planted {
     /// Runs statements as the weak role.
     fn plant(&self, sql: &str) {
         let sql = format!("SET ROLE {}; SET search_path TO pg_catalog, pg_temp; {sql}", self.role);
-        self.db.connect().batch_execute(&sql).unwrap();
+        let mut conn = self.db.connect();
+        conn.batch_execute(&sql).unwrap();
+        let pid: i32 =
+            select(diesel::dsl::sql::<Integer>("pg_catalog.pg_backend_pid()")).get_result(&mut conn).unwrap();
+        drop(conn);
+        // What it has counted is reported when it ends, and must not be taken for a later session's.
+        let there = format!("SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE pid = {pid}");
+        let started = Instant::now();
+        while self.db.text(&there) != "0" {
+            assert!(started.elapsed() < Duration::from_secs(20), "the session does not end");
+            std::thread::yield_now();
+        }
     }
 
     /// A function that leaves a mark of this name.
