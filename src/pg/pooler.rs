@@ -1,13 +1,11 @@
 //! A pooler in transaction mode, such as PgBouncer: it lends the server's connections for one transaction at a time, so
 //! whatever belongs to a session (locks, settings, prepared statements) is lost, or reaches another client.
 
-use std::sync::{Mutex, PoisonError};
-
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl, connection::SimpleConnection, dsl::sql, select, sql_types::Integer,
 };
 
-use super::{KEEP_OPEN, connect, establish, session};
+use super::{KEEP_OPEN, establish};
 use crate::{Config, Error};
 
 /// Which process of the server answers on this connection.
@@ -30,7 +28,12 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
 /// # Errors
 ///
 /// [`Error::Pooler`], or those of the connections.
+#[cfg(feature = "cli")]
 pub(crate) fn checked(config: &Config) -> Result<impl Fn() -> Result<PgConnection, Error> + Sync, Error> {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::{connect, session};
+
     let (mut one, mut other) = (establish(config)?, establish(config)?);
     refuse(&mut one, &mut other)?;
     session::begin(&mut one, config)?;
