@@ -84,17 +84,17 @@ pub fn survey(
     migrations: &Migrations,
 ) -> QueryResult<Vec<SchemaStatus>> {
     let engine = engine::detect(conn)?;
-    survey_on(conn, engine, schemas, |conn, chunk| survey_chunk(conn, chunk, migrations), migrations)
+    survey_on(conn, engine, schemas, migrations)
 }
 
 /// The same, where the engine is known.
-pub(super) fn survey_again(
+pub(super) fn survey_on(
     conn: &mut PgConnection,
     engine: Engine,
     schemas: &[SchemaName],
     migrations: &Migrations,
 ) -> QueryResult<Vec<SchemaStatus>> {
-    survey_on(conn, engine, schemas, |conn, chunk| survey_chunk(conn, chunk, migrations), migrations)
+    in_chunks(conn, engine, schemas, |conn, chunk| survey_chunk(conn, chunk, migrations), migrations)
 }
 
 /// The same of schemas whose histories this connection has just written: what they are was asked before that.
@@ -114,10 +114,10 @@ pub(super) fn read_back(
         };
         Ok(chunk.iter().map(&mut status).collect())
     };
-    survey_on(conn, engine, schemas, read, migrations)
+    in_chunks(conn, engine, schemas, read, migrations)
 }
 
-fn survey_on(
+fn in_chunks(
     conn: &mut PgConnection,
     engine: Engine,
     schemas: &[SchemaName],

@@ -13,7 +13,7 @@ use super::{
     carry_out::Pass,
     group::{self, Pace, Task},
     step::{Direction, Step},
-    survey::{self, survey_again},
+    survey::{self, survey_on},
 };
 use crate::{
     Error, SchemaName,
@@ -73,10 +73,10 @@ impl<'p> Worker<'p> {
         }
         self.served += chunk.len();
         let run = self.pass.run;
-        let found = match survey_again(&mut self.conn, self.engine, chunk, run.migrations) {
+        let found = match survey_on(&mut self.conn, self.engine, chunk, run.migrations) {
             Err(_) if self.conn.is_broken() => {
                 self.reconnect()?;
-                survey_again(&mut self.conn, self.engine, chunk, run.migrations)?
+                survey_on(&mut self.conn, self.engine, chunk, run.migrations)?
             }
             found => found?,
         };

@@ -7,5 +7,6 @@ FROM (SELECT nspname::text AS schema, usable,
              CASE WHEN usable THEN pg_catalog.to_regclass(pg_catalog.concat(
                  pg_catalog.quote_ident(nspname), '.', pg_catalog.quote_ident($2))) END AS history
       FROM (SELECT nspname, pg_catalog.has_schema_privilege(oid, 'USAGE') AS usable
-            FROM pg_catalog.pg_namespace WHERE -- As names, for which there is an index.
-                  nspname OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.name[])) known OFFSET 0) found
+            FROM pg_catalog.pg_namespace
+            -- As names, for which there is an index.
+            WHERE nspname OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.name[])) known OFFSET 0) found

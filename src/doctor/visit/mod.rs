@@ -69,7 +69,7 @@ pub(super) struct Visit<'v> {
     notes: BTreeMap<(String, String), BTreeSet<String>>,
     /// What could not be looked at, or has changed meanwhile.
     doubtful: BTreeMap<SchemaName, String>,
-    /// The tables whose reading would run somebody else's code, by their schema's name.
+    /// The tables whose reading would run another role's code, by their schema's name.
     untrusted: BTreeMap<String, Vec<Untrusted>>,
     around: Surroundings,
     plans: Vec<Vec<TableChecks>>,
